@@ -1,0 +1,223 @@
+"""Checkpoints on disk or on the Hugging Face hub: found, checked whole, read memory-mapped.
+
+Only safetensors files are read, and of those only the vision tower's tensors. Loading is all or
+nothing: every missing, unexpected or misshaped tensor is an error that lists them.
+
+    CheckpointError            cannot be had, cannot be read, or does not fit its config.json
+    └── HubUnreachableError    the hub did not answer and the cache holds no copy
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+
+from model.config import SiglipVisionConfig
+
+_HUB_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+)
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+_WAYS_OUT = "give a local folder instead, or random:base-patch16-224 to try without weights"
+
+# The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`).
+_TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_model\.)(?P<name>.+)")
+# In a file with flat names, what may stand beside the tower.
+_NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
+
+
+class CheckpointError(Exception):
+    """The checkpoint cannot be had, cannot be read, or does not fit its configuration."""
+
+
+class HubUnreachableError(CheckpointError):
+    """The hub did not answer and the cache holds no copy."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of config.json and safetensors files; `revision` is its hub commit, if any."""
+
+    folder: Path
+    revision: str | None
+    config: SiglipVisionConfig
+    weight_files: tuple[Path, ...]
+
+    def read_vision_tensors(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
+        """Map the vision tower's tensors into memory, by their name inside the tower.
+
+        `shapes` is what the model expects. Nothing is read before every name and shape was checked;
+        raises `CheckpointError` listing all that is missing, unexpected or misshaped.
+        """
+        with ExitStack() as open_files:
+            found: dict[str, Any] = {}
+            for path in self.weight_files:
+                file = open_files.enter_context(_open_weights(path))
+                for key in file.keys():  # noqa: SIM118 # safe_open is not a mapping
+                    if key in found:
+                        raise CheckpointError(f"{path.name} repeats the tensor {key}")
+                    found[key] = file
+            keys = _vision_keys(found)
+            _check_tensors({name: found[key].get_slice(key) for name, key in keys.items()}, shapes)
+            return {name: found[key].get_tensor(key) for name, key in keys.items()}
+
+
+def open_checkpoint(name_or_path: str | PathLike[str], revision: str | None = None) -> Checkpoint:
+    """Find a checkpoint in a local folder or on the hub, and read its configuration.
+
+    Raises `CheckpointError` (`HubUnreachableError` when only the network is at fault) or
+    `ConfigError`.
+    """
+    folder, commit = find_checkpoint_folder(name_or_path, revision)
+    config = SiglipVisionConfig.from_dict(read_json(folder / "config.json"))
+    return Checkpoint(folder, commit, config, _weight_files(folder))
+
+
+def find_checkpoint_folder(
+    name_or_path: str | PathLike[str], revision: str | None = None
+) -> tuple[Path, str | None]:
+    """Return a checkpoint's local folder, downloaded if need be, and its hub commit, if any."""
+    name = fspath(name_or_path)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path, None
+    if path.is_file() or path.suffix in _PICKLE_SUFFIXES:
+        raise CheckpointError(
+            f"{name} is a file; give the folder with config.json and model.safetensors"
+        )
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise CheckpointError(
+            f"there is no folder {name}, and it is no hub id of the form owner/name"
+        )
+    folder = _download(name, revision)
+    return folder, folder.name  # the hub's cache names a snapshot's folder by its commit
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object; raises `CheckpointError` when the file is missing or is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} has no {path.name}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return content
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    where = f"{repo_id} at {revision}" if revision else repo_id
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(_HUB_FILES)))
+    except HFValidationError:
+        raise CheckpointError(
+            f"{repo_id!r} is neither a folder nor a hub id of the form owner/name"
+        ) from None
+    except LocalEntryNotFoundError as error:
+        raise HubUnreachableError(
+            f"the hub cannot be reached and the cache holds no copy of {where}; {_WAYS_OUT}"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"the hub has no revision {revision} of {repo_id}") from error
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"{repo_id} is gated: accept its terms on the hub and set HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"the hub has no {repo_id}, or it is private: check the name, set HF_TOKEN"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(
+            f"{where} could not be downloaded ({type(error).__name__}); {_WAYS_OUT}"
+        ) from error
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the safetensors files of a folder: the single one, or all shards of the index."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return (single,)
+    if index.is_file():
+        return _shards(index)
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
+    if pickles:
+        raise CheckpointError(
+            f"{folder} has only {', '.join(pickles)}: such files can run code when they are opened, "
+            "so only safetensors are read"
+        )
+    raise CheckpointError(f"{folder} has no model.safetensors")
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map")
+    shards = []
+    for name in sorted(set(map(str, weight_map.values()))):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names {name!r}, which is no safetensors file beside it")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index} names {name}, which is missing")
+        shards.append(index.parent / name)
+    return tuple(shards)
+
+
+def _open_weights(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _vision_keys(keys: Mapping[str, Any]) -> dict[str, str]:
+    """Return the file's key of each tensor of the tower, by its name inside the tower."""
+    keys = {
+        key: None for key in keys if not key.endswith("position_ids")
+    }  # a constant some files carry
+    nested = [match for match in map(_TOWER.fullmatch, keys) if match]
+    prefixes = sorted({match["prefix"] for match in nested})
+    if len(prefixes) > 1:
+        raise CheckpointError(
+            f"the checkpoint holds more than one vision tower: {', '.join(prefixes)}"
+        )
+    if nested:
+        return {match["name"]: match.string for match in nested}
+    return {key: key for key in keys if not key.startswith(_NOT_VISION)}
+
+
+def _check_tensors(found: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
+    problems = [f"missing {name}" for name in shapes if name not in found]
+    problems += [f"unexpected {name}" for name in found if name not in shapes]
+    for name in shapes.keys() & found.keys():
+        shape, dtype = list(found[name].get_shape()), found[name].get_dtype()
+        if shape != list(shapes[name]):
+            problems.append(f"misshaped {name}: {shape} instead of {list(shapes[name])}")
+        elif dtype not in ("F64", "F32", "F16", "BF16"):
+            problems.append(f"quantised {name}: {dtype} is not supported")
+    if problems:
+        raise CheckpointError(
+            f"the checkpoint does not fit its config.json: {'; '.join(sorted(problems))}"
+        )

@@ -1,0 +1,174 @@
+"""Configuration of the SigLIP vision tower, and the reader for every config.json spelling of it."""
+
+import re
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Self
+
+# Heads cannot be read off tensor shapes, so a config.json that leaves them out is completed from
+# the published architectures only.
+_PUBLISHED_HEADS = MappingProxyType({768: 12, 1024: 16, 1152: 16, 1536: 16})
+
+_SIZES = MappingProxyType(
+    {
+        "tiny": {
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+        },
+        "base": {
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "intermediate_size": 3072,
+        },
+        "large": {
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+        },
+        "so400m": {
+            "hidden_size": 1152,
+            "num_hidden_layers": 27,
+            "num_attention_heads": 16,
+            "intermediate_size": 4304,
+        },
+        "giant-opt": {
+            "hidden_size": 1536,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 16,
+            "intermediate_size": 6144,
+        },
+    }
+)
+
+
+class ConfigError(ValueError):
+    """The configuration describes no SigLIP vision tower that this library can build."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiglipVisionConfig:
+    """Shape and constants of one vision tower; the defaults are siglip-base-patch16-224.
+
+    Same fields and defaults as transformers' `SiglipVisionConfig`. Raises `ConfigError` when the
+    values contradict each other.
+    """
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    num_channels: int = 3
+    image_size: int = 224
+    patch_size: int = 16
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float = 0.0
+    vision_use_head: bool = True
+
+    def __post_init__(self) -> None:
+        """Check each value on its own, then the values against each other."""
+        for field in fields(self):
+            _check_value(field.name, getattr(self, field.name), field.default)
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not divisible by "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+        if self.image_size < self.patch_size:
+            raise ConfigError(
+                f"image_size {self.image_size} is smaller than patch_size {self.patch_size}"
+            )
+
+    @property
+    def grid_size(self) -> int:
+        """Patches along one side; floors as the reference does: 384 px in patches of 14 is 27."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """Patches, and so positions, of one image."""
+        return self.grid_size**2
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> Self:
+        """Read a parsed config.json: of a full model, of the vision tower alone, or a sparse one.
+
+        Sparse files leave out what equals the class defaults. Other keys are ignored, as in
+        transformers. Raises `ConfigError` for another architecture or an impossible value.
+        """
+        vision = config.get("vision_config", config)
+        if not isinstance(vision, dict):
+            raise ConfigError("vision_config is not an object")
+        _check_model_type(config, vision)
+        names = {field.name for field in fields(cls)}
+        known = {
+            name: value for name, value in vision.items() if name in names and value is not None
+        }
+        for side in ("image_size", "patch_size"):
+            if side in known:
+                known[side] = _as_square_side(side, known[side])
+        if "num_attention_heads" not in known:
+            known["num_attention_heads"] = _published_heads(
+                known.get("hidden_size", cls.hidden_size)
+            )
+        return cls(**known)
+
+    @classmethod
+    def from_shape(cls, shape: str) -> Self:
+        """Build the configuration of a named shape: `base-patch16-224`, `so400m-patch14-384`."""
+        match = re.fullmatch(
+            r"(?P<size>[a-z0-9-]+)-patch(?P<patch>\d{1,3})-(?P<image>\d{1,4})", shape
+        )
+        if match is None or match["size"] not in _SIZES:
+            raise ConfigError(
+                f"unknown shape {shape!r}: expected <size>-patch<pixels>-<image pixels>, "
+                f"size one of {', '.join(_SIZES)}"
+            )
+        return cls(
+            **_SIZES[match["size"]], patch_size=int(match["patch"]), image_size=int(match["image"])
+        )
+
+
+def _check_value(name: str, value: object, default: object) -> None:
+    if isinstance(default, bool) or isinstance(value, bool):
+        valid = isinstance(value, bool) and isinstance(default, bool)
+    elif isinstance(default, int):
+        valid = isinstance(value, int) and value > 0
+    elif isinstance(default, float):
+        valid = isinstance(value, int | float) and 0 <= value < 1
+    else:
+        valid = isinstance(value, str)
+    if not valid:
+        raise ConfigError(f"{name} cannot be {value!r}")
+
+
+def _check_model_type(config: dict[str, Any], vision: dict[str, Any]) -> None:
+    # `architectures` is missing from published SigLIP 2 files, so only model_type decides.
+    model_type = vision.get("model_type") or config.get("model_type") or "siglip"
+    if model_type in ("siglip2", "siglip2_vision_model"):
+        raise ConfigError(
+            "model_type siglip2 (NaFlex) is not supported; use a checkpoint of fixed resolution"
+        )
+    if model_type not in ("siglip", "siglip_vision_model"):
+        raise ConfigError(f"model_type {model_type!r} is not a SigLIP vision tower")
+
+
+def _as_square_side(name: str, value: object) -> object:
+    """Accept transformers' two-element form when both sides agree."""
+    if isinstance(value, list | tuple):
+        if len(value) != 2 or value[0] != value[1]:
+            raise ConfigError(f"{name} must be square, got {value!r}")
+        return value[0]
+    return value
+
+
+def _published_heads(hidden_size: object) -> int:
+    if not isinstance(hidden_size, int) or hidden_size not in _PUBLISHED_HEADS:
+        raise ConfigError(
+            f"num_attention_heads is missing; hidden_size {hidden_size!r} does not tell it"
+        )
+    return _PUBLISHED_HEADS[hidden_size]

@@ -1,0 +1,43 @@
+"""Multi-head self-attention of the SigLIP vision tower."""
+
+import torch
+from torch import nn
+
+from model.config import SiglipVisionConfig
+
+
+class SiglipAttention(nn.Module):
+    """Every patch attends to every patch, in `num_attention_heads` subspaces.
+
+    Vaswani et al. 2017, section 3.2; reference class `SiglipAttention`.
+    """
+
+    def __init__(self, config: SiglipVisionConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_dropout
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights from the reference's distribution."""
+        for projection in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Mix the patches of each image: (batch, patches, hidden) -> (batch, patches, hidden)."""
+        attended = nn.functional.scaled_dot_product_attention(
+            self._split_heads(self.q_proj(hidden_states)),
+            self._split_heads(self.k_proj(hidden_states)),
+            self._split_heads(self.v_proj(hidden_states)),
+            dropout_p=self.dropout if self.training else 0.0,
+        )  # (batch, heads, patches, head_dim)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
+        """(batch, patches, hidden) -> (batch, heads, patches, head_dim)."""
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

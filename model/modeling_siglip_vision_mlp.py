@@ -1,0 +1,42 @@
+"""Feed-forward block of the SigLIP vision tower."""
+
+from collections.abc import Callable
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from model.config import ConfigError, SiglipVisionConfig
+
+_ACTIVATIONS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
+    {"gelu_pytorch_tanh": partial(nn.GELU, approximate="tanh"), "gelu": nn.GELU}
+)
+
+
+class SiglipMLP(nn.Module):
+    """Two linear layers around a GELU, for each patch alone.
+
+    Hendrycks & Gimpel 2016 (GELU, tanh form); reference class `SiglipMLP`.
+    """
+
+    def __init__(self, config: SiglipVisionConfig) -> None:
+        super().__init__()
+        if config.hidden_act not in _ACTIVATIONS:
+            raise ConfigError(
+                f"hidden_act {config.hidden_act!r} is not one of {', '.join(_ACTIVATIONS)}"
+            )
+        self.activation_fn = _ACTIVATIONS[config.hidden_act]()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights from the reference's distribution."""
+        for linear in (self.fc1, self.fc2):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.normal_(linear.bias, std=1e-6)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Transform each token: (batch, tokens, hidden) -> (batch, tokens, hidden)."""
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
