@@ -165,7 +165,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if pickles:
         raise CheckpointError(
-            f"{folder} has only {', '.join(pickles)}: such files can run code when they are opened, "
+            f"{folder} has only {', '.join(pickles)}: such files can run code when opened, "
             "so only safetensors are read"
         )
     raise CheckpointError(f"{folder} has no model.safetensors")

@@ -9,38 +9,14 @@ from typing import Any, Self
 # the published architectures only.
 _PUBLISHED_HEADS = MappingProxyType({768: 12, 1024: 16, 1152: 16, 1536: 16})
 
+# hidden_size, intermediate_size, num_hidden_layers, num_attention_heads
 _SIZES = MappingProxyType(
     {
-        "tiny": {
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 128,
-        },
-        "base": {
-            "hidden_size": 768,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "intermediate_size": 3072,
-        },
-        "large": {
-            "hidden_size": 1024,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "intermediate_size": 4096,
-        },
-        "so400m": {
-            "hidden_size": 1152,
-            "num_hidden_layers": 27,
-            "num_attention_heads": 16,
-            "intermediate_size": 4304,
-        },
-        "giant-opt": {
-            "hidden_size": 1536,
-            "num_hidden_layers": 40,
-            "num_attention_heads": 16,
-            "intermediate_size": 6144,
-        },
+        "tiny": (64, 128, 2, 4),  # for tests and trials; no published model
+        "base": (768, 3072, 12, 12),
+        "large": (1024, 4096, 24, 16),
+        "so400m": (1152, 4304, 27, 16),
+        "giant-opt": (1536, 6144, 40, 16),
     }
 )
 
@@ -128,8 +104,14 @@ class SiglipVisionConfig:
                 f"unknown shape {shape!r}: expected <size>-patch<pixels>-<image pixels>, "
                 f"size one of {', '.join(_SIZES)}"
             )
+        hidden, intermediate, layers, heads = _SIZES[match["size"]]
         return cls(
-            **_SIZES[match["size"]], patch_size=int(match["patch"]), image_size=int(match["image"])
+            hidden_size=hidden,
+            intermediate_size=intermediate,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            image_size=int(match["image"]),
+            patch_size=int(match["patch"]),
         )
 
 

@@ -94,7 +94,7 @@ class SiglipImageProcessor:
         return (channels_first * self.rescale_factor - mean) / std
 
     def __call__(self, images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
-        """Preprocess one PIL image or a list: -> pixel_values, float32 (batch, 3, height, width)."""
+        """Preprocess one PIL image or a list: -> float32 (batch, 3, height, width)."""
         if isinstance(images, Image.Image):
             images = [images]
         return self.normalize(torch.from_numpy(np.stack([self.resize(image) for image in images])))

@@ -40,4 +40,5 @@ class SiglipAttention(nn.Module):
 
     def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         """(batch, patches, hidden) -> (batch, heads, patches, head_dim)."""
-        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        batch, patches, _ = projected.shape
+        return projected.view(batch, patches, self.num_heads, -1).transpose(1, 2)

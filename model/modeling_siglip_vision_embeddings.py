@@ -38,12 +38,12 @@ class SiglipVisionEmbeddings(nn.Module):
         )
 
     def interpolate_pos_encoding(self, height: int, width: int) -> torch.Tensor:
-        """Resample the position table to an image of `height` x `width` pixels: -> (1, patches, hidden).
+        """Resample the positions to an image of `height` x `width` pixels: -> (1, patches, hidden).
 
         Bicubic, without antialiasing, as the reference method of the same name.
         """
-        table = self.position_embedding.weight.unflatten(
-            0, (self.grid_size, self.grid_size)
+        table = self.position_embedding.weight.view(
+            self.grid_size, self.grid_size, -1
         )  # (grid, grid, hidden)
         table = table.permute(2, 0, 1).unsqueeze(0)  # (1, hidden, grid, grid)
         grid = (height // self.patch_size, width // self.patch_size)
@@ -55,8 +55,8 @@ class SiglipVisionEmbeddings(nn.Module):
     ) -> torch.Tensor:
         """Embed images: (batch, channels, height, width) -> (batch, patches, hidden).
 
-        Rows and columns beyond the last whole patch are not seen. Raises `ValueError` when the
-        patch grid is not the one the positions were learned for and `interpolate_pos_encoding` is off.
+        Rows and columns beyond the last whole patch are not seen. Raises `ValueError` when there
+        are no positions for the patch grid and `interpolate_pos_encoding` is off.
         """
         height, width = pixel_values.shape[-2:]
         grid = (height // self.patch_size, width // self.patch_size)
@@ -64,8 +64,8 @@ class SiglipVisionEmbeddings(nn.Module):
         if not (native or interpolate_pos_encoding):
             side = self.grid_size * self.patch_size
             raise ValueError(
-                f"an image of {height}x{width} pixels makes {grid[0]}x{grid[1]} patches, the model has positions for "
-                f"{self.grid_size}x{self.grid_size} ({side}x{side} pixels); resize it or set interpolate_pos_encoding"
+                f"{height}x{width} pixels make {grid[0]}x{grid[1]} patches, but positions are "
+                f"learned for {side}x{side} pixels; resize, or set interpolate_pos_encoding"
             )
         patches = self.patch_embedding(
             pixel_values.to(self.patch_embedding.weight.dtype)

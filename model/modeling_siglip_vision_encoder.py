@@ -17,7 +17,7 @@ class SiglipEncoder(nn.Module):
         )
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Run all layers: (batch, patches, hidden) -> (batch, patches, hidden), not yet normalised."""
+        """Run all layers: (batch, patches, hidden) -> the same shape, not yet normalised."""
         for layer in self.layers:
             hidden_states = layer(hidden_states)
         return hidden_states

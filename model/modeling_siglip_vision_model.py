@@ -56,7 +56,7 @@ class SiglipVisionModel(nn.Module):
     def forward(
         self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False
     ) -> BaseModelOutputWithPooling:
-        """Encode images: (batch, channels, height, width) -> (batch, patches, hidden) and (batch, hidden).
+        """Encode images: (batch, channels, height, width) -> patch and pooled vectors.
 
         `pixel_values` are normalised as by `SiglipImageProcessor`. Raises `ValueError` for an image
         size whose patch grid the model has no positions for, unless `interpolate_pos_encoding`.

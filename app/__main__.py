@@ -1,0 +1,98 @@
+"""Command line: `python -m app serve` and `python -m app info`, also as `siglip-embed`."""
+
+import os
+import sys
+from types import FrameType
+
+import structlog
+import typer
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from app.api.context import ApiContext
+from app.main import create_app
+from app.observe.logs import configure_logs
+from app.settings import Settings
+
+_EXIT_BAD_SETTINGS = 2
+_EXIT_START_FAILED = 3
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, except that the service says `draining` as soon as it is told to stop."""
+
+    app: FastAPI
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal in the engine, then do as uvicorn does."""
+        context: ApiContext = self.app.state.context
+        context.engine.drain()
+        super().handle_exit(sig, frame)
+
+
+@cli.command()
+def serve() -> None:
+    """Serve the API; every setting is a SIGLIP_* variable (see `info`)."""
+    settings = _read_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    _warn_of_unknown_variables()
+    start_failed = False
+
+    def stop() -> None:
+        nonlocal start_failed
+        start_failed = server.should_exit = True
+
+    app = create_app(settings, on_start_failure=stop)
+    server = Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http="h11",  # httptools takes headers of any size
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=settings.grace_s,
+        )
+    )
+    server.app = app
+    server.run()
+    if start_failed:
+        raise typer.Exit(_EXIT_START_FAILED)
+
+
+@cli.command()
+def info() -> None:
+    """Print every setting: its variable, its value, what it is for."""
+    settings = _read_settings()
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        shown = ",".join(sorted(value)) if isinstance(value, frozenset) else value
+        typer.echo(f"SIGLIP_{name.upper()}={'' if shown is None else shown}  # {field.description}")
+
+
+def _read_settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            message = problem["msg"].removeprefix("Value error, ")
+            print(f"SIGLIP_{name}: {message}" if name else message, file=sys.stderr)
+        raise typer.Exit(_EXIT_BAD_SETTINGS) from None
+
+
+def _warn_of_unknown_variables() -> None:
+    known = {f"SIGLIP_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ.keys() - known):
+        if name.startswith("SIGLIP_"):
+            structlog.get_logger(__name__).warning("unknown setting is ignored", variable=name)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,30 @@
+"""What the routes need, as plain values, and how they reach it."""
+
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from app.api.inputs import InputLimits
+from app.engine.lifecycle import Engine
+
+
+@dataclass(frozen=True)
+class ApiContext:
+    """The engine and the limits of the HTTP side: seconds and bytes."""
+
+    engine: Engine
+    input_limits: InputLimits
+    request_timeout_s: float
+    max_response_bytes: int
+
+
+def set_context(app: FastAPI, context: ApiContext) -> None:
+    """Attach the context to its application."""
+    app.state.context = context
+
+
+def get_context(request: Request) -> ApiContext:
+    """Return the context of the application that got this request."""
+    context: ApiContext = request.app.state.context
+    return context

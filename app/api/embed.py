@@ -1,0 +1,129 @@
+"""POST /embed: images in, vectors out."""
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.context import get_context
+from app.api.inputs import EmbedInput, read_input
+from app.api.negotiate import (
+    Answer,
+    AnswerForm,
+    estimate_answer_bytes,
+    pick_form,
+    render_array,
+    render_json,
+)
+from app.api.schemas import EmbedAnswer, EmbedBody, EmbedOptions, error_responses
+from app.engine.protocol import ModelInfo
+from app.engine.service import Embedded, EmbeddedImage
+from app.errors import InvalidParameterError, ResponseTooLargeError, SpaceMismatchError
+
+router = APIRouter()
+
+# Answers that may be larger are written in a thread: the event loop is everybody's.
+_MAX_INLINE_ANSWER_BYTES = 2**20
+
+_FORM_OF_FILES = {
+    "type": "object",
+    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+    "required": ["images"],
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _describe_request() -> dict[str, Any]:
+    """Describe the three forms for /openapi.json; FastAPI cannot derive them from a signature."""
+    parameters = [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in EmbedOptions.model_json_schema()["properties"].items()
+    ]
+    json_schema = EmbedBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    json_schema.pop("$defs")
+    content = {
+        "image/*": _BINARY,
+        "application/octet-stream": _BINARY,
+        "multipart/form-data": {"schema": _FORM_OF_FILES},
+        "application/json": {"schema": json_schema},
+    }
+    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    "/embed",
+    summary="Turn images into vectors",
+    responses={
+        200: {
+            "model": EmbedAnswer,
+            "content": {"application/x-npy": _BINARY, "application/octet-stream": _BINARY},
+        },
+        **error_responses(400, 403, 406, 408, 412, 413, 415, 422, 429, 500, 503, 504),
+    },
+    openapi_extra=_describe_request(),
+)
+async def embed(request: Request) -> Response:
+    """Embed the images of one request.
+
+    Send one image as the raw body, several as a multipart form (`images`), or base64 in JSON. The
+    answer keeps the request's order.
+    """
+    context = get_context(request)
+    service = context.engine.require_service()
+    form = pick_form(request.headers.get("accept"))
+    timeout_s = _timeout_s(request, context.request_timeout_s)
+    embed_input = await read_input(request, context.input_limits)
+    options = embed_input.options
+    _check_options(options, form, service.info)
+    answer_bytes = estimate_answer_bytes(options, service.info, len(embed_input.sources))
+    if answer_bytes > context.max_response_bytes:
+        raise ResponseTooLargeError("too many vectors for one answer; send fewer images")
+    embedded = await service.embed(
+        embed_input.sources,
+        patches=options.output != "pooled",
+        partial=options.on_error == "partial" and form == "json",
+        timeout_s=timeout_s,
+    )
+    start = time.monotonic()
+    if answer_bytes <= _MAX_INLINE_ANSWER_BYTES:
+        answer = _render(embedded, embed_input, form, service.info)
+    else:
+        answer = await asyncio.to_thread(_render, embedded, embed_input, form, service.info)
+    stage_s = embedded.stage_s | {"serialize": time.monotonic() - start}
+    headers = answer.headers | {
+        "X-Embedding-Space": service.info.space,
+        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),
+    }
+    return Response(answer.body, headers=headers, media_type=answer.media_type)
+
+
+def _check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:
+    if options.expect_space not in (None, info.space):
+        raise SpaceMismatchError(f"the space here is {info.space}", param="expect_space")
+    if options.dtype == "float16" and form == "json" and options.encoding == "float":
+        raise InvalidParameterError(
+            "float16 needs encoding=base64 or a binary answer", param="dtype"
+        )
+
+
+def _render(
+    embedded: Embedded, embed_input: EmbedInput, form: AnswerForm, info: ModelInfo
+) -> Answer:
+    options = embed_input.options
+    if form == "json":
+        return render_json(embedded.outcomes, embed_input.ids, options, info)
+    images = [image for image in embedded.outcomes if isinstance(image, EmbeddedImage)]
+    return render_array(images, options, form)
+
+
+def _timeout_s(request: Request, longest_s: float) -> float:
+    """Return the caller's patience, never more than the service's own."""
+    given = request.headers.get("x-request-timeout-ms")
+    if given is None:
+        return longest_s
+    if not (given.isascii() and given.isdigit() and int(given) > 0):
+        raise InvalidParameterError("not a number of milliseconds", param="X-Request-Timeout-Ms")
+    return min(int(given) / 1000, longest_s)

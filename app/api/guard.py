@@ -1,0 +1,89 @@
+"""The outermost layer around every route: request id, body cap, last resort, access log."""
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.answers import answer_error
+from app.errors import BodyTooLargeError, InternalError
+
+_log = structlog.get_logger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Guard:
+    """ASGI middleware; nothing below it can leave a request without an answer or a log line."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or pass on what is not HTTP."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        start = time.monotonic()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._answer(scope, receive, send_with_headers)
+            except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
+                _log.exception("request failed unexpectedly")
+                if not status:
+                    answer = answer_error(InternalError("an internal error"), request_id)
+                    await answer(scope, receive, send_with_headers)
+            finally:
+                _log.info(
+                    "request",
+                    method=scope["method"],
+                    route=getattr(scope.get("route"), "path", None),
+                    status=status,
+                    ms=round((time.monotonic() - start) * 1000, 1),
+                )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = Headers(scope=scope).get("content-length", "0")
+        if not length.isdigit() or int(length) > self._max_body_bytes:
+            answer = answer_error(
+                self._body_too_large(), scope["state"]["request_id"], {"Connection": "close"}
+            )
+            await answer(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._body_too_large()
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+    def _body_too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"the body is over {self._max_body_bytes} bytes")
+
+
+def _request_id(headers: Headers) -> str:
+    """Return the caller's id when it is harmless to echo and log, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

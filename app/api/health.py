@@ -1,0 +1,64 @@
+"""Probes: /healthz for people, /readyz for balancers, /livez for supervisors."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.context import get_context
+from app.engine.lifecycle import Engine
+
+router = APIRouter()
+
+_RESTART_CURES = ("dead",)
+_UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"description": "Not so; the body says why."}}
+
+
+@router.get("/healthz", summary="Ready and sound?", responses=_UNAVAILABLE)
+async def healthz(request: Request) -> Response:
+    """Answer 200 when vectors can be had, else 503; the body says what is the matter."""
+    engine = get_context(request).engine
+    return _answer(_health(engine), healthy=engine.status == "ok")
+
+
+@router.get("/readyz", summary="Send me traffic?", responses=_UNAVAILABLE)
+async def readyz(request: Request) -> Response:
+    """Answer 200 when a balancer may send requests here; a full queue does not change that."""
+    status = get_context(request).engine.status
+    return _answer({"status": status}, healthy=status == "ok")
+
+
+@router.get("/livez", summary="Process sound?", responses=_UNAVAILABLE)
+async def livez(request: Request) -> Response:
+    """Answer 503 only when a restart is the cure."""
+    status = get_context(request).engine.status
+    return _answer({"status": status}, healthy=status not in _RESTART_CURES)
+
+
+def _answer(content: dict[str, Any], *, healthy: bool) -> Response:
+    return Response(orjson.dumps(content), 200 if healthy else 503, media_type="application/json")
+
+
+def _health(engine: Engine) -> dict[str, Any]:
+    content: dict[str, Any] = {"status": engine.status, "uptime_s": round(engine.uptime_s)}
+    service = engine.service
+    if service is None:
+        return content
+    batcher, info = service.batcher, service.info
+    return content | {
+        "model": info.model,
+        "space": info.space,
+        "device": info.device,
+        "dtype": info.dtype,
+        "queue": {
+            "images": service.admitted_images,
+            "limit": service.queue_images,
+            "oldest_ms": round(batcher.oldest_age_s * 1000),
+        },
+        "worker": {
+            "alive": batcher.alive,
+            "last_batch_age_s": round(batcher.last_batch_age_s, 1),
+        },
+    }

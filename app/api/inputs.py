@@ -1,0 +1,176 @@
+"""The three forms of a request to POST /embed, read into one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from app.api.schemas import EmbedBody, EmbedOptions, ImageItem
+from app.engine.service import ImageSource
+from app.errors import (
+    InvalidJsonError,
+    InvalidMultipartError,
+    InvalidParameterError,
+    InvalidRequestError,
+    NoImagesError,
+    TooManyImagesError,
+    UnknownParameterError,
+    UnsupportedMediaTypeError,
+    UrlInputDisabledError,
+)
+from app.intake.base64_text import decode_base64
+
+_FILE_FIELDS = frozenset({"images", "image", "files", "file"})
+_MAX_FORM_FIELDS = 128
+_MAX_FORM_FIELD_BYTES = 64 * 2**10
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """Limits of one request: images, bytes of one image, bytes of the body."""
+
+    max_images: int
+    max_image_bytes: int
+    max_body_bytes: int
+
+
+@dataclass(frozen=True)
+class EmbedInput:
+    """What a request asks for: options, and per image its source and the caller's id."""
+
+    options: EmbedOptions
+    sources: Sequence[ImageSource]
+    ids: Sequence[str | None]
+
+
+async def read_input(request: Request, limits: InputLimits) -> EmbedInput:
+    """Read a request of any of the three forms; raises an `InvalidRequestError`."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        embed_input = await _read_json(request, limits)
+    elif media_type == "multipart/form-data":
+        embed_input = await _read_multipart(request, limits)
+    elif media_type.startswith("image/") or media_type == "application/octet-stream":
+        embed_input = await _read_raw(request)
+    else:
+        raise UnsupportedMediaTypeError(
+            "send an image (image/* or application/octet-stream), multipart/form-data or "
+            "application/json, and say which in Content-Type"
+        )
+    if not embed_input.sources:
+        raise NoImagesError("the request holds no image")
+    if len(embed_input.sources) > limits.max_images:
+        raise TooManyImagesError(f"more than {limits.max_images} images in one request")
+    return embed_input
+
+
+async def _read_raw(request: Request) -> EmbedInput:
+    fields = list(request.query_params.multi_items())
+    ids = [value for name, value in fields if name == "id"]
+    options = _options(fields)
+    body = await request.body()
+    sources = [partial(bytes, body)] if body else []
+    return EmbedInput(options, sources, _match_ids(ids, sources))
+
+
+async def _read_multipart(request: Request, limits: InputLimits) -> EmbedInput:
+    parser = MultiPartParser(
+        request.headers,
+        request.stream(),
+        max_files=max(1000, limits.max_images),
+        max_fields=_MAX_FORM_FIELDS + limits.max_images,
+        max_part_size=_MAX_FORM_FIELD_BYTES,
+    )
+    parser.spool_max_size = limits.max_body_bytes + 1  # parts stay in memory, no disk to fill
+    try:
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError) as error:
+        raise InvalidMultipartError("the form cannot be taken apart") from error
+    sources: list[ImageSource] = []
+    fields = list(request.query_params.multi_items())
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name not in _FILE_FIELDS:
+                raise UnknownParameterError(
+                    f"unknown file field {_shown(name)}", param=_shown(name)
+                )
+            sources.append(partial(bytes, await value.read()))
+        elif name in _FILE_FIELDS:
+            raise InvalidParameterError("an image must be sent as a file", param=name)
+        else:
+            fields.append((name, value))
+    ids = [value for name, value in fields if name == "id"]
+    return EmbedInput(_options(fields), sources, _match_ids(ids, sources))
+
+
+async def _read_json(request: Request, limits: InputLimits) -> EmbedInput:
+    try:
+        content = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise InvalidJsonError("the body is not valid JSON") from error
+    if not isinstance(content, dict):
+        raise InvalidJsonError("the body is not a JSON object")
+    for name, value in request.query_params.multi_items():
+        if name in content:
+            raise InvalidParameterError(f"{_shown(name)} is given twice", param=_shown(name))
+        content[name] = value
+    if not content.get("images"):
+        raise NoImagesError("the request holds no image", param="images")
+    body = validated(EmbedBody, content)
+    options = EmbedOptions(**body.model_dump(exclude={"images"}))
+    sources = [_json_source(index, item, limits) for index, item in enumerate(body.images)]
+    return EmbedInput(options, sources, [item.id for item in body.images])
+
+
+def _json_source(index: int, item: ImageItem, limits: InputLimits) -> ImageSource:
+    if item.data is None:
+        raise UrlInputDisabledError("this service fetches no URLs", param=f"images[{index}].url")
+    return partial(decode_base64, item.data, limits.max_image_bytes)
+
+
+def _options(fields: Sequence[tuple[str, str]]) -> EmbedOptions:
+    """Read the options of a query string and form; `id` is not an option."""
+    options: dict[str, str] = {}
+    for name, value in fields:
+        if name in options:
+            raise InvalidParameterError(f"{_shown(name)} is given twice", param=_shown(name))
+        if name != "id":
+            options[name] = value
+    return validated(EmbedOptions, options)
+
+
+def _match_ids(ids: Sequence[str], sources: Sequence[ImageSource]) -> Sequence[str | None]:
+    if ids and len(ids) != len(sources):
+        raise InvalidParameterError("give one id for every image, or none", param="id")
+    return ids or [None] * len(sources)
+
+
+def validated(model: type[Model], content: Mapping[str, Any]) -> Model:
+    """Validate options or a body; raises the request error for the first thing wrong with it."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _as_request_error(error) from None
+
+
+def _as_request_error(error: ValidationError) -> InvalidRequestError:
+    # Never the input itself: a wrong value may be a whole image, or a secret.
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    path = _shown(path.removeprefix("."))
+    if first["type"] == "extra_forbidden":
+        return UnknownParameterError(f"unknown parameter {path}", param=path)
+    return InvalidParameterError(f"{path}: {first['msg']}", param=path)
+
+
+def _shown(name: str) -> str:
+    """Make a name from the client fit to be named in an answer."""
+    return "".join(char if char.isascii() and char.isprintable() else "?" for char in name[:64])

@@ -1,0 +1,192 @@
+"""Vectors to response bytes: JSON, base64 in JSON, npy, raw little-endian bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pybase64
+
+from app.api.schemas import EmbedOptions
+from app.engine.protocol import Float32Array, ModelInfo
+from app.engine.service import EmbeddedImage
+from app.errors import (
+    InternalError,
+    InvalidParameterError,
+    NonFiniteError,
+    NotAcceptableError,
+    ServiceError,
+    item_message,
+)
+
+AnswerForm = Literal["json", "npy", "octet-stream"]
+
+_FORMS: dict[str, AnswerForm] = {
+    "application/json": "json",
+    "application/*": "json",
+    "*/*": "json",
+    "application/x-npy": "npy",
+    "application/octet-stream": "octet-stream",
+}
+# Most characters of one float32 in JSON, with its comma.
+_JSON_FLOAT_BYTES = 14
+
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Response bytes with their content type and headers of their own."""
+
+    body: bytes
+    media_type: str
+    headers: dict[str, str]
+
+
+def pick_form(accept: str | None) -> AnswerForm:
+    """Choose the answer's form by the Accept header; raises `NotAcceptableError`."""
+    best: tuple[float, AnswerForm] | None = None
+    for entry in (accept or "*/*").split(","):
+        media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
+        form, quality = _FORMS.get(media_type), _quality(parameters)
+        if form is not None and quality > 0 and (best is None or quality > best[0]):
+            best = (quality, form)
+    if best is None:
+        raise NotAcceptableError(
+            "answers are application/json, application/x-npy or application/octet-stream"
+        )
+    return best[1]
+
+
+def estimate_answer_bytes(options: EmbedOptions, info: ModelInfo, images: int) -> int:
+    """Bound the size of an answer from above, so that too large a one costs no work."""
+    rows, columns = info.grid
+    vectors = {"pooled": 1, "patches": rows * columns, "both": 1 + rows * columns}[options.output]
+    return images * vectors * info.dim * _JSON_FLOAT_BYTES
+
+
+def render_json(
+    outcomes: Sequence[EmbeddedImage | ServiceError],
+    ids: Sequence[str | None],
+    options: EmbedOptions,
+    info: ModelInfo,
+) -> Answer:
+    """Write the JSON answer of POST /embed."""
+    items = [
+        _json_error(index, ids[index], outcome)
+        if isinstance(outcome, ServiceError)
+        else _json_item(index, ids[index], outcome, options, info)
+        for index, outcome in enumerate(outcomes)
+    ]
+    content = {
+        "model": info.model,
+        "revision": info.revision,
+        "space": info.space,
+        "dim": info.dim,
+        "normalized": options.normalize,
+        "encoding": options.encoding,
+        "dtype": options.dtype,
+        "data": items,
+        "usage": {
+            "images": len(items),
+            "failed": sum(isinstance(outcome, ServiceError) for outcome in outcomes),
+        },
+    }
+    return Answer(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), "application/json", {})
+
+
+def render_array(
+    images: Sequence[EmbeddedImage], options: EmbedOptions, form: AnswerForm
+) -> Answer:
+    """Write one C-order array: (images, dim), or (images, patches, dim) for output=patches.
+
+    Raises `NotAcceptableError` when the vectors do not make one array.
+    """
+    if options.output == "both":
+        raise NotAcceptableError("output=both cannot be one array; ask for JSON")
+    if options.output == "pooled":
+        rows = [_pooled(image, options) for image in images]
+    else:
+        rows = [_patches(image, options) for image in images]
+    if len({row.shape for row in rows}) > 1:
+        raise NotAcceptableError("patch vectors of unequal number cannot be one array")
+    array = np.stack(rows)
+    headers = {
+        "X-Embedding-Shape": ",".join(map(str, array.shape)),
+        "X-Embedding-Dtype": options.dtype,
+    }
+    if form == "octet-stream":
+        return Answer(array.tobytes(), "application/octet-stream", headers)
+    file = BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return Answer(file.getvalue(), "application/x-npy", headers)
+
+
+def _json_item(
+    index: int, image_id: str | None, image: EmbeddedImage, options: EmbedOptions, info: ModelInfo
+) -> dict[str, Any]:
+    item: dict[str, Any] = {"index": index, "id": image_id}
+    if options.output != "patches":
+        item["embedding"] = _encode(_pooled(image, options), options)
+    item["image"] = {"width": image.width, "height": image.height, "format": image.format}
+    if options.output != "pooled":
+        patches = _patches(image, options)
+        item["patches"] = {
+            "grid": info.grid,
+            "shape": patches.shape,
+            "patch_size": info.patch_size,
+            "embedding": _encode(patches, options),
+        }
+    item["warnings"] = image.warnings
+    return item
+
+
+def _json_error(index: int, image_id: str | None, error: ServiceError) -> dict[str, Any]:
+    message = item_message(index, error)
+    return {"index": index, "id": image_id, "error": {"code": error.code, "message": message}}
+
+
+def _pooled(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
+    vector = image.pooled
+    if options.normalize:
+        norm = np.linalg.norm(vector)
+        if not norm > 0:
+            raise NonFiniteError("a vector of length zero has no direction")
+        vector = vector / norm
+    return _cast(vector, options)
+
+
+def _patches(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
+    if image.patches is None:
+        raise InternalError("patch vectors were not computed")
+    return _cast(image.patches, options)
+
+
+def _cast(vectors: Float32Array, options: EmbedOptions) -> FloatArray:
+    if options.dtype == "float32":
+        return np.ascontiguousarray(vectors, dtype="<f4")
+    if np.abs(vectors).max(initial=0) > np.finfo(np.float16).max:
+        raise InvalidParameterError(
+            "a value is outside float16's range; use float32", param="dtype"
+        )
+    return np.ascontiguousarray(vectors, dtype="<f2")
+
+
+def _encode(vectors: FloatArray, options: EmbedOptions) -> FloatArray | str:
+    if options.encoding == "float":
+        return vectors
+    return pybase64.b64encode_as_string(vectors.data)
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

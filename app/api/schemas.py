@@ -1,0 +1,153 @@
+"""Request options and bodies, and the answers as /docs shows them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Output = Literal["pooled", "patches", "both"]
+
+
+class EmbedOptions(BaseModel):
+    """Options of POST /embed: query string, form field or JSON key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output: Output = Field("pooled", description="Which vectors to return.")
+    normalize: bool = Field(
+        True, description="L2-normalise the pooled vector; patch vectors stay raw."
+    )
+    encoding: Literal["float", "base64"] = Field(
+        "float", description="JSON numbers, or base64 of little-endian values in C order."
+    )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="float16 for base64 and binary answers only."
+    )
+    on_error: Literal["fail", "partial"] = Field(
+        "fail",
+        description="fail: the first bad image fails the request; partial: bad images carry an "
+        "error, good ones their vectors.",
+    )
+    expect_space: str | None = Field(
+        None, description="Refuse with 412 when the service's embedding space is another."
+    )
+
+
+def _wrap_bare_data(value: object) -> object:
+    return {"data": value} if isinstance(value, str) else value
+
+
+class ImageItem(BaseModel):
+    """One image in a JSON body; exactly one of `data` and `url`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str | None = Field(None, max_length=256, description="Echoed in the answer.")
+    data: str | None = Field(None, description="base64, or a data URI.")
+    url: str | None = Field(None, description="Where to fetch it, when URL input is on.")
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> "ImageItem":
+        if (self.data is None) == (self.url is None):
+            raise ValueError("give exactly one of data and url")
+        return self
+
+
+class EmbedBody(EmbedOptions):
+    """JSON body of POST /embed."""
+
+    images: list[Annotated[ImageItem, BeforeValidator(_wrap_bare_data)]] = Field(
+        description="base64 strings, data URIs, or objects with data and an optional id.",
+        examples=[["data:image/png;base64,iVBORw0KGgo...", {"id": "sku-1", "data": "iVBORw0K..."}]],
+    )
+
+
+class SeenImage(BaseModel):
+    """The image as decoded: upright size in pixels, and encoded format."""
+
+    width: int = Field(examples=[4032])
+    height: int = Field(examples=[3024])
+    format: str = Field(examples=["JPEG"])
+
+
+class Patches(BaseModel):
+    """Patch vectors in row-major order of the grid; numbers, or base64 of them."""
+
+    grid: tuple[int, int] = Field(description="Rows and columns.", examples=[(14, 14)])
+    shape: tuple[int, int] = Field(description="Patches and dim.", examples=[(196, 768)])
+    patch_size: int = Field(description="Pixels of the model's input.", examples=[16])
+    embedding: list[list[float]] | str
+
+
+class ErrorDetail(BaseModel):
+    """One failed image of a request."""
+
+    index: int
+    code: str = Field(examples=["image_truncated"])
+    message: str = Field(examples=["image 1: the JPEG ends early"])
+
+
+class ItemError(BaseModel):
+    """Why one image has no vectors."""
+
+    code: str = Field(examples=["image_truncated"])
+    message: str = Field(examples=["image 1: the JPEG ends early"])
+
+
+class EmbedItem(BaseModel):
+    """One image's answer: vectors, or an error when on_error=partial."""
+
+    index: int
+    id: str | None = None
+    embedding: list[float] | str | None = Field(
+        None, description="The pooled vector; absent when output=patches."
+    )
+    image: SeenImage | None = None
+    patches: Patches | None = Field(None, description="Absent when output=pooled.")
+    warnings: list[str] | None = Field(None, examples=[["exif_rotated"]])
+    error: ItemError | None = None
+
+
+class Usage(BaseModel):
+    """What the request cost."""
+
+    images: int
+    failed: int
+
+
+class EmbedAnswer(BaseModel):
+    """Answer of POST /embed; the same shape for one and for many images, in request order."""
+
+    model: str = Field(examples=["google/siglip-base-patch16-224"])
+    revision: str | None
+    space: str = Field(
+        description="Vectors are comparable when this is equal.",
+        examples=["siglip-base-patch16-224:9f3c1a7be2d0"],
+    )
+    dim: int = Field(examples=[768])
+    normalized: bool
+    encoding: Literal["float", "base64"]
+    dtype: Literal["float32", "float16"]
+    data: list[EmbedItem]
+    usage: Usage
+
+
+class ErrorBody(BaseModel):
+    """The error inside an `ErrorAnswer`."""
+
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    code: str = Field(examples=["image_truncated"])
+    param: str | None = Field(examples=["images[1]"])
+    request_id: str | None
+    details: list[ErrorDetail]
+
+
+class ErrorAnswer(BaseModel):
+    """Every error of the service has this shape."""
+
+    error: ErrorBody
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route for /openapi.json."""
+    return {status: {"model": ErrorAnswer} for status in statuses}

@@ -1,0 +1,197 @@
+"""The SigLIP model behind the engine: device, dtype, warm-up. The only file that imports model/."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+from PIL import Image
+
+from app.engine.protocol import ModelInfo, UInt8Array, Vectors
+from app.engine.space import fingerprint_space
+from model import (
+    CheckpointError,
+    ConfigError,
+    HubUnreachableError,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+from model.checkpoint import find_checkpoint_folder
+
+_log = structlog.get_logger(__name__)
+
+RANDOM_PREFIX = "random:"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class StartError(Exception):
+    """The model cannot be served; the message is one line for whoever started the service."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    model: SiglipVisionModel
+    processor: SiglipImageProcessor
+    name: str
+    revision: str | None
+    pretrained: bool
+
+
+class SiglipEmbedder:
+    """A loaded, warmed-up SigLIP vision tower; see `app.engine.protocol.Embedder`."""
+
+    def __init__(self, loaded: _Loaded, device: torch.device, dtype: torch.dtype) -> None:
+        self._processor = loaded.processor
+        self._device = device
+        config = loaded.model.config
+        self.info = ModelInfo(
+            model=loaded.name,
+            revision=loaded.revision,
+            space=_space(loaded, dtype),
+            dim=config.hidden_size,
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            grid=(config.grid_size, config.grid_size),
+            device=str(device),
+            dtype=str(dtype).removeprefix("torch."),
+            pretrained=loaded.pretrained,
+        )
+        self._model = loaded.model.to(device=device, dtype=dtype)
+
+    def resize(self, image: Image.Image) -> UInt8Array:
+        """Squash upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
+        return self._processor.resize(image)
+
+    @torch.inference_mode()
+    def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+        """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
+        batch = torch.from_numpy(pixels).to(self._device)
+        outputs = self._model(self._processor.normalize(batch))
+        return Vectors(
+            pooled=outputs.pooler_output.float().cpu().numpy(),
+            patches=outputs.last_hidden_state.float().cpu().numpy() if patches else None,
+        )
+
+    def warm_up(self, batch_sizes: tuple[int, ...]) -> None:
+        """Run each batch size once, so that no request pays for first-use costs."""
+        side = self.info.image_size
+        for size in batch_sizes:
+            self.embed(np.zeros((size, side, side, 3), np.uint8), patches=True)
+
+
+def load_embedder(
+    model: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_batch_size: int = 8,
+    *,
+    revision: str | None = None,
+    random_fallback: bool = False,
+) -> SiglipEmbedder:
+    """Load a model by hub id, local folder or `random:<shape>`, and warm it up.
+
+    With `random_fallback` an unreachable hub leads to random weights instead of an error. Raises
+    `StartError`.
+    """
+    torch_device = _pick_device(device)
+    torch_dtype = _pick_dtype(dtype, torch_device)
+    loaded = _load(model, revision, random_fallback)
+    if loaded.model.vision_model.head is None:
+        raise StartError(f"{model} has no pooling head (vision_use_head is false)")
+    embedder = SiglipEmbedder(loaded, torch_device, torch_dtype)
+    embedder.warm_up((1, max_batch_size))
+    return embedder
+
+
+def _load(model: str, revision: str | None, random_fallback: bool) -> _Loaded:
+    try:
+        if model.startswith(RANDOM_PREFIX):
+            return _load_random(model.removeprefix(RANDOM_PREFIX))
+        return _load_pretrained(model, revision)
+    except HubUnreachableError as error:
+        if not random_fallback:
+            raise StartError(f"{model} cannot be loaded: {error}") from error
+        shape = model.partition("/")[2].removeprefix("siglip2-").removeprefix("siglip-")
+        _log.warning("hub unreachable, falling back to random weights", wanted=model, shape=shape)
+        return _load(RANDOM_PREFIX + shape, None, random_fallback=False)
+    except (CheckpointError, ConfigError) as error:
+        raise StartError(f"{model} cannot be loaded: {error}") from error
+
+
+def _load_random(shape: str) -> _Loaded:
+    config = SiglipVisionConfig.from_shape(shape)
+    _log.warning("RANDOM WEIGHTS: these vectors carry no meaning", shape=shape)
+    side = config.image_size
+    return _Loaded(
+        model=SiglipVisionModel.from_random(config),
+        processor=SiglipImageProcessor(height=side, width=side),
+        name=RANDOM_PREFIX + shape,
+        revision=None,
+        pretrained=False,
+    )
+
+
+def _load_pretrained(model: str, revision: str | None) -> _Loaded:
+    folder, commit = find_checkpoint_folder(model, revision)
+    siglip = SiglipVisionModel.from_pretrained(folder)
+    processor = _read_processor(folder, siglip.config.image_size)
+    name = model if commit else folder.resolve().name
+    return _Loaded(siglip, processor, name, commit, pretrained=True)
+
+
+def _read_processor(folder: Path, image_size: int) -> SiglipImageProcessor:
+    if not any(
+        (folder / f"{kind}_config.json").is_file() for kind in ("preprocessor", "processor")
+    ):
+        _log.warning(
+            "no preprocessor_config.json: assuming SigLIP's bicubic resize; SigLIP 2 needs bilinear"
+        )
+        return SiglipImageProcessor(height=image_size, width=image_size)
+    processor = SiglipImageProcessor.from_folder(folder)
+    if (processor.height, processor.width) != (image_size, image_size):
+        raise ConfigError(
+            f"preprocessor_config.json resizes to {processor.height}x{processor.width} pixels, "
+            f"config.json has image_size {image_size}"
+        )
+    return processor
+
+
+def _pick_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise StartError(f"SIGLIP_DEVICE={name} cannot be used on this machine") from error
+    return device
+
+
+def _pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Resolve `auto`: bfloat16 where the device computes it natively, else float32."""
+    if name != "auto":
+        return _DTYPES[name]
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+def _space(loaded: _Loaded, dtype: torch.dtype) -> str:
+    name = loaded.name.rsplit("/", 1)[-1].replace(":", "-")
+    processor = asdict(loaded.processor) | {"resample": loaded.processor.resample.name}
+    architecture = asdict(loaded.model.config) | {"dtype": str(dtype)}
+    return fingerprint_space(name, _weights_sha256(loaded.model), architecture, processor)
+
+
+def _weights_sha256(model: SiglipVisionModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.vision_model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()

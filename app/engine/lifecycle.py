@@ -1,0 +1,72 @@
+"""The engine's life: loading, ready, draining; and what of it goes wrong."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from app.engine.protocol import Embedder
+from app.engine.service import EmbeddingService
+from app.errors import NotReadyError, WorkerDeadError
+
+Status = Literal["ok", "loading", "draining", "dead", "failed"]
+
+
+class Engine:
+    """Holds the service from the moment the model is loaded; tells the truth until then."""
+
+    def __init__(self, build: Callable[[Embedder], EmbeddingService]) -> None:
+        self._build = build
+        self._service: EmbeddingService | None = None
+        self._failed = False
+        self._draining = False
+        self._started_at = time.monotonic()
+
+    @property
+    def status(self) -> Status:
+        """What /healthz says."""
+        if self._failed:
+            return "failed"
+        if self._draining:
+            return "draining"
+        if self._service is None:
+            return "loading"
+        return "ok" if self._service.batcher.alive else "dead"
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the engine was made."""
+        return time.monotonic() - self._started_at
+
+    @property
+    def service(self) -> EmbeddingService | None:
+        """The service, once its model is loaded."""
+        return self._service
+
+    def require_service(self) -> EmbeddingService:
+        """Return the service, or raise the error that says why there is none to use."""
+        status = self.status
+        if self._service is None or status == "failed":
+            raise NotReadyError("the model is not loaded yet", retry_after_s=5)
+        if status == "dead":
+            raise WorkerDeadError("the inference thread is gone", retry_after_s=5)
+        return self._service
+
+    async def start(self, load: Callable[[], Embedder]) -> None:
+        """Load the model in a thread and begin to serve it; raises what `load` raises."""
+        try:
+            embedder = await asyncio.to_thread(load)
+        except BaseException:
+            self._failed = True
+            raise
+        self._service = self._build(embedder)
+
+    def drain(self) -> None:
+        """Say `draining` from now on; accepted requests are still served."""
+        self._draining = True
+
+    async def close(self, timeout_s: float) -> None:
+        """Finish accepted work within `timeout_s` and end all threads."""
+        self.drain()
+        if self._service is not None:
+            await asyncio.to_thread(self._service.close, timeout_s)

@@ -1,0 +1,194 @@
+"""Images of one request to vectors: a permit, the decode pool, the batcher, the result."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from app.engine.batcher import Batcher, ImageVectors, Job, Outcome
+from app.engine.protocol import Embedder, Float32Array, ModelInfo, UInt8Array
+from app.errors import (
+    DeadlineExceededError,
+    ImageError,
+    ImagesFailedError,
+    ImageUndecodableError,
+    QueueFullError,
+    ServiceError,
+)
+from app.intake.decode import DecodeLimits, decode_image
+
+_log = structlog.get_logger(__name__)
+
+ImageSource = Callable[[], bytes]
+"""Gives the encoded bytes of one image; runs on the decode pool and may raise a `ServiceError`."""
+
+
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """One image's vectors and what was seen of the upright image; sizes in pixels."""
+
+    pooled: Float32Array
+    patches: Float32Array | None
+    width: int
+    height: int
+    format: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The outcomes of one request in its order, and where its time went, in seconds."""
+
+    outcomes: list[EmbeddedImage | ServiceError]
+    stage_s: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A decoded image at the model's input size."""
+
+    pixels: UInt8Array
+    width: int
+    height: int
+    format: str
+    warnings: tuple[str, ...]
+
+
+class EmbeddingService:
+    """Turns encoded images into vectors; lives on one event loop and owns its threads."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        decode_limits: DecodeLimits,
+        max_batch_size: int,
+        max_wait_s: float,
+        queue_images: int,
+    ) -> None:
+        self.info: ModelInfo = embedder.info
+        self.batcher = Batcher(embedder.embed, max_batch_size=max_batch_size, max_wait_s=max_wait_s)
+        self.queue_images = queue_images
+        self.admitted_images = 0
+        self._resize = embedder.resize
+        self._decode_limits = decode_limits
+        self._decode_pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+
+    async def embed(
+        self,
+        sources: Sequence[ImageSource],
+        *,
+        patches: bool,
+        partial: bool,
+        timeout_s: float,
+    ) -> Embedded:
+        """Decode and embed the images of one request.
+
+        A failed image is a `ServiceError` among the outcomes when `partial`, else the whole request
+        raises `ImagesFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
+        after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute.
+        """
+        with self._admit(len(sources)):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await self._embed(sources, patches=patches, partial=partial)
+            except TimeoutError:
+                raise DeadlineExceededError("the time for this request ran out") from None
+
+    def close(self, timeout_s: float) -> None:
+        """Finish accepted work within `timeout_s`, fail the rest, end the threads. Blocks."""
+        self.batcher.stop(timeout_s)
+        self._decode_pool.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def _admit(self, images: int) -> Iterator[None]:
+        """Hold a permit for all images of a request, or refuse before any of them costs work."""
+        if self.admitted_images + images > self.queue_images:
+            raise QueueFullError("too many images are waiting", retry_after_s=self._backlog_s())
+        self.admitted_images += images
+        try:
+            yield
+        finally:
+            self.admitted_images -= images
+
+    def _backlog_s(self) -> int:
+        rate = self.batcher.images_per_s or 1.0
+        return min(max(math.ceil(self.admitted_images / rate), 1), 30)
+
+    async def _embed(
+        self, sources: Sequence[ImageSource], *, patches: bool, partial: bool
+    ) -> Embedded:
+        stage_s: dict[str, float] = {}
+        prepared = await self._decode(sources, stage_s)
+        good = {i: image for i, image in enumerate(prepared) if isinstance(image, _Prepared)}
+        failed = {i: image for i, image in enumerate(prepared) if isinstance(image, ServiceError)}
+        _raise_if_failed(failed, len(sources), partial=partial)
+        vectors = await self._compute([image.pixels for image in good.values()], patches, stage_s)
+        outcomes: dict[int, EmbeddedImage | ServiceError] = dict(failed)
+        for (i, image), outcome in zip(good.items(), vectors, strict=True):
+            outcomes[i] = (
+                outcome if isinstance(outcome, ServiceError) else _describe(image, outcome)
+            )
+        failed = {
+            i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ServiceError)
+        }
+        _raise_if_failed(failed, len(sources), partial=partial)
+        return Embedded([outcomes[i] for i in range(len(sources))], stage_s)
+
+    async def _decode(
+        self, sources: Sequence[ImageSource], stage_s: dict[str, float]
+    ) -> list[_Prepared | ServiceError]:
+        start = time.monotonic()
+        run = asyncio.get_running_loop().run_in_executor
+        work = [run(self._decode_pool, self._prepare, source) for source in sources]
+        prepared = await asyncio.gather(*work)
+        stage_s["decode"] = time.monotonic() - start
+        return prepared
+
+    async def _compute(
+        self, pixels: Sequence[UInt8Array], patches: bool, stage_s: dict[str, float]
+    ) -> list[Outcome]:
+        job = Job(pixels, patches)
+        self.batcher.submit(job)
+        outcomes = await asyncio.wrap_future(job.future)
+        started_at = job.started_at or job.queued_at
+        stage_s["queue"] = started_at - job.queued_at
+        stage_s["forward"] = time.monotonic() - started_at
+        return outcomes
+
+    def _prepare(self, source: ImageSource) -> _Prepared | ServiceError:
+        """Decode and resize one image; runs on the decode pool, errors are values."""
+        try:
+            decoded = decode_image(source(), self._decode_limits)
+            width, height = decoded.pixels.size
+            warnings = decoded.warnings
+            if min(width, height) < self.info.image_size:
+                warnings += ("upscaled",)
+            if not self.info.pretrained:
+                warnings += ("random_weights",)
+            return _Prepared(self._resize(decoded.pixels), width, height, decoded.format, warnings)
+        except ServiceError as error:
+            return error
+        except Exception:  # noqa: BLE001 # a fault of ours must stay with its image
+            _log.exception("decoding failed unexpectedly")
+            return ImageUndecodableError("the image cannot be decoded")
+
+
+def _describe(image: _Prepared, vectors: ImageVectors) -> EmbeddedImage:
+    return EmbeddedImage(
+        vectors.pooled, vectors.patches, image.width, image.height, image.format, image.warnings
+    )
+
+
+def _raise_if_failed(failed: dict[int, ServiceError], images: int, *, partial: bool) -> None:
+    """Fail the request for any bad image, or in partial mode when no image is left."""
+    if failed and not partial:
+        raise ImagesFailedError(failed)
+    if len(failed) == images:
+        raise ImagesFailedError(failed, status=ImageError.status)

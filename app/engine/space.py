@@ -1,0 +1,30 @@
+"""Fingerprint of everything that decides what a vector means.
+
+Two vectors may be compared when their space is equal. See docs/decisions/0002-space.md.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Raise it when a change to intake/ or to the resize changes the pixels of some image.
+_PIXEL_RULES = 1
+
+
+def fingerprint_space(
+    name: str, weights_sha256: str, architecture: Mapping[str, Any], processor: Mapping[str, Any]
+) -> str:
+    """Return the space id, `<name>:<12 hex digits>`.
+
+    `architecture` and `processor` are plain values that JSON can hold.
+    """
+    content = {
+        "weights": weights_sha256,
+        "architecture": architecture,
+        "processor": processor,
+        "pixel_rules": _PIXEL_RULES,
+        "pooling": "attention",
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{name}:{digest[:12]}"

@@ -1,0 +1,270 @@
+"""Every error a caller can meet, as data: code, status, public message.
+
+One handler (`app.main`) turns them into answers. Messages never hold input, paths or stacks.
+
+    ServiceError
+    ├── InvalidRequestError        the request itself is wrong
+    │   ├── InvalidJsonError           400
+    │   ├── UnknownParameterError      400
+    │   ├── InvalidParameterError      400
+    │   ├── InvalidBase64Error         400
+    │   ├── InvalidMultipartError      400
+    │   ├── NoImagesError              400
+    │   ├── UrlInputDisabledError      403
+    │   ├── NotFoundError              404
+    │   ├── MethodNotAllowedError      405
+    │   ├── NotAcceptableError         406
+    │   ├── SpaceMismatchError         412
+    │   ├── BodyTooLargeError          413
+    │   ├── TooManyImagesError         413
+    │   ├── ResponseTooLargeError      413
+    │   └── UnsupportedMediaTypeError  415
+    ├── ImageError                 one image is wrong; its neighbours are not
+    │   ├── ImageTooLargeError         413
+    │   ├── UnsupportedImageFormatError 415
+    │   ├── ImageUndecodableError      422
+    │   └── ImageTruncatedError        422
+    ├── ImagesFailedError          a whole request, failed by some of its images
+    └── ServerError                the service is at fault or at its limit
+        ├── QueueFullError             429
+        ├── InternalError              500
+        ├── NonFiniteError             500
+        ├── NotReadyError              503
+        ├── DrainingError              503
+        ├── WorkerDeadError            503
+        └── DeadlineExceededError      504
+"""
+
+from collections.abc import Mapping
+
+
+class ServiceError(Exception):
+    """An error with a public face; `param` names the request's part at fault."""
+
+    status: int = 500
+    code: str = "internal"
+    kind: str = "server_error"
+    details: tuple[tuple[int, "ServiceError"], ...] = ()
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequestError(ServiceError):
+    """The request itself is wrong; the same request will fail again."""
+
+    status = 400
+    kind = "invalid_request_error"
+
+
+class InvalidJsonError(InvalidRequestError):
+    """The body is not the JSON it claims to be."""
+
+    code = "invalid_json"
+
+
+class UnknownParameterError(InvalidRequestError):
+    """A key or option that this route does not know."""
+
+    code = "unknown_parameter"
+
+
+class InvalidParameterError(InvalidRequestError):
+    """A known option with a value it cannot have."""
+
+    code = "invalid_parameter"
+
+
+class InvalidBase64Error(InvalidRequestError):
+    """Image data that is not valid base64."""
+
+    code = "invalid_base64"
+
+
+class InvalidMultipartError(InvalidRequestError):
+    """A form body that cannot be taken apart."""
+
+    code = "invalid_multipart"
+
+
+class NoImagesError(InvalidRequestError):
+    """A request without any image."""
+
+    code = "no_images"
+
+
+class UrlInputDisabledError(InvalidRequestError):
+    """An image given by URL to a service that fetches none."""
+
+    status = 403
+    code = "url_input_disabled"
+
+
+class NotFoundError(InvalidRequestError):
+    """No such route."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowedError(InvalidRequestError):
+    """The route exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class NotAcceptableError(InvalidRequestError):
+    """The answer cannot take the form that the Accept header asks for."""
+
+    status = 406
+    code = "not_acceptable"
+
+
+class SpaceMismatchError(InvalidRequestError):
+    """The caller expects vectors of another embedding space."""
+
+    status = 412
+    code = "space_mismatch"
+
+
+class BodyTooLargeError(InvalidRequestError):
+    """The request body is over its limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class TooManyImagesError(InvalidRequestError):
+    """More images than one request may carry."""
+
+    status = 413
+    code = "too_many_images"
+
+
+class ResponseTooLargeError(InvalidRequestError):
+    """The answer would be over its limit."""
+
+    status = 413
+    code = "response_too_large"
+
+
+class UnsupportedMediaTypeError(InvalidRequestError):
+    """A Content-Type that the route does not read."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class ImageError(ServiceError):
+    """One image cannot be used; the others of the request are untouched."""
+
+    status = 422
+    kind = "invalid_request_error"
+
+
+class ImageTooLargeError(ImageError):
+    """An image over the limit of bytes, pixels or side."""
+
+    status = 413
+    code = "image_too_large"
+
+
+class UnsupportedImageFormatError(ImageError):
+    """Bytes that are no image of an allowed format."""
+
+    status = 415
+    code = "unsupported_image_format"
+
+
+class ImageUndecodableError(ImageError):
+    """An image of an allowed format whose content is broken."""
+
+    code = "image_undecodable"
+
+
+class ImageTruncatedError(ImageError):
+    """An image that ends early."""
+
+    code = "image_truncated"
+
+
+class ServerError(ServiceError):
+    """The service is at fault or at its limit; the same request may work later."""
+
+
+class QueueFullError(ServerError):
+    """More images are waiting than may wait."""
+
+    status = 429
+    code = "queue_full"
+    kind = "rate_limit_error"
+
+
+class InternalError(ServerError):
+    """A fault of the service."""
+
+    code = "internal"
+
+
+class NonFiniteError(ServerError):
+    """The model gave a vector with NaN or infinite values."""
+
+    code = "non_finite"
+
+
+class NotReadyError(ServerError):
+    """The model is not loaded yet, or could not be."""
+
+    status = 503
+    code = "not_ready"
+
+
+class DrainingError(ServerError):
+    """The service is shutting down."""
+
+    status = 503
+    code = "draining"
+
+
+class WorkerDeadError(ServerError):
+    """The inference thread is gone."""
+
+    status = 503
+    code = "worker_dead"
+
+
+class DeadlineExceededError(ServerError):
+    """The request's time ran out before its vectors were computed."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class ImagesFailedError(ServiceError):
+    """A request that failed as a whole because of some of its images.
+
+    Speaks for the first of `failed` (image index -> error); all of them are in `details`.
+    """
+
+    def __init__(self, failed: Mapping[int, ServiceError], *, status: int | None = None) -> None:
+        index, first = next(iter(failed.items()))
+        super().__init__(
+            item_message(index, first),
+            param=f"images[{index}]",
+            retry_after_s=first.retry_after_s,
+        )
+        self.status = first.status if status is None else status
+        self.code = first.code
+        self.kind = first.kind
+        self.details = tuple(failed.items())
+
+
+def item_message(index: int, error: ServiceError) -> str:
+    """Return an image's public error message, naming the image by its place in the request."""
+    return f"image {index}: {error.message}"

@@ -1,0 +1,138 @@
+"""Encoded image bytes to upright RGB pixels, or an `ImageError`; no network, no disk."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from app.errors import (
+    ImageError,
+    ImageTooLargeError,
+    ImageTruncatedError,
+    ImageUndecodableError,
+)
+from app.intake.sniff import sniff_format
+
+# `Image.open(formats=...)` would otherwise import all plugins inside the first request.
+Image.init()
+# Our own limits are checked first and answer with a clear error; Pillow's stays as a second line.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+# EXIF orientations that are not upright; other values mean nothing.
+_TURNED = range(2, 9)
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What an encoded image may be: bytes, pixels (width x height), longer side, formats."""
+
+    max_image_bytes: int
+    max_pixels: int
+    max_side: int
+    formats: frozenset[str]
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """Upright RGB pixels, and what had to be done to get them.
+
+    `format` is the encoded format in capitals; `warnings` are the contract's warning codes.
+    """
+
+    pixels: Image.Image
+    format: str
+    warnings: tuple[str, ...]
+
+
+def decode_image(data: bytes, limits: DecodeLimits) -> DecodedImage:
+    """Decode one image: first frame, EXIF orientation applied, on white, 8 bits, RGB.
+
+    Raises an `ImageError`: over a limit, of another format, truncated or broken.
+    """
+    if len(data) > limits.max_image_bytes:
+        raise ImageTooLargeError(f"more than {limits.max_image_bytes} bytes")
+    image_format = sniff_format(data, limits.formats)
+    noted: list[str] = []
+    try:
+        with Image.open(BytesIO(data), formats=(image_format,)) as image:
+            _check_size(image.size, limits)
+            image.load()
+            pixels: Image.Image = image
+            for step in _STEPS:
+                pixels = step(pixels, noted)
+            if _is_animated(image):
+                noted.append("animated_first_frame")
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises seven types on broken files
+        raise _as_image_error(error, image_format, limits) from error
+    return DecodedImage(pixels, image_format.upper(), tuple(noted))
+
+
+def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise ImageTooLargeError(f"more than {limits.max_pixels} pixels")
+    if max(width, height) > limits.max_side:
+        raise ImageTooLargeError(f"a side of more than {limits.max_side} pixels")
+
+
+def _turn_upright(image: Image.Image, noted: list[str]) -> Image.Image:
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation) not in _TURNED:
+            return image
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 # broken EXIF is no reason to refuse sound pixels
+        return image
+    noted.append("exif_rotated")
+    return upright
+
+
+def _scale_16_bit(image: Image.Image, noted: list[str]) -> Image.Image:
+    """Map 0..65535 to 0..255; Pillow's own conversion would clip at 255."""
+    if not image.mode.startswith("I"):
+        return image
+    noted.append("grey_16bit_scaled")
+    values = np.asarray(image).astype(np.float32)
+    return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+
+
+def _flatten_alpha(image: Image.Image, noted: list[str]) -> Image.Image:
+    """Composite transparency on white, as the reference processor does."""
+    if not image.has_transparency_data:
+        return image
+    rgba = image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() != (255, 255):
+        noted.append("alpha_flattened")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+
+
+def _convert_to_rgb(image: Image.Image, _noted: list[str]) -> Image.Image:
+    return image.convert("RGB")
+
+
+_STEPS: tuple[Callable[[Image.Image, list[str]], Image.Image], ...] = (
+    _turn_upright,
+    _scale_16_bit,
+    _flatten_alpha,
+    _convert_to_rgb,
+)
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # noqa: BLE001 # a broken second frame does not matter
+        return False
+
+
+def _as_image_error(error: Exception, image_format: str, limits: DecodeLimits) -> ImageError:
+    name = image_format.upper()
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageTooLargeError(f"more than {limits.max_pixels} pixels")
+    if isinstance(error, EOFError) or "truncated" in str(error).lower():
+        return ImageTruncatedError(f"the {name} ends early")
+    return ImageUndecodableError(f"the {name} cannot be decoded")

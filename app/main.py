@@ -1,0 +1,132 @@
+"""The composition root: settings to a running application, and the one error handler."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from app.api import embed, health
+from app.api.answers import answer_error, error_of_status
+from app.api.context import ApiContext, set_context
+from app.api.guard import Guard
+from app.api.inputs import InputLimits
+from app.engine.embedder import StartError, load_embedder
+from app.engine.lifecycle import Engine
+from app.engine.protocol import Embedder
+from app.engine.service import EmbeddingService
+from app.errors import InvalidRequestError, ServiceError
+from app.intake.decode import DecodeLimits
+from app.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(
+    settings: Settings,
+    embedder: Embedder | None = None,
+    on_start_failure: Callable[[], None] | None = None,
+) -> FastAPI:
+    """Wire up the service. Without an `embedder`, the model of the settings is loaded at startup.
+
+    The application answers health routes while it loads. When loading fails it logs one line,
+    stays unready, and calls `on_start_failure`.
+    """
+    engine = Engine(lambda loaded: _build_service(loaded, settings))
+    load = (lambda: embedder) if embedder is not None else (lambda: _load(settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_start(engine, load, on_start_failure))
+        if embedder is not None:
+            await loading
+        yield
+        loading.cancel()
+        with suppress(asyncio.CancelledError):
+            await loading
+        await engine.close(settings.grace_s)
+
+    app = FastAPI(
+        title="SigLIP embeddings",
+        summary="Images in, SigLIP vectors out.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    set_context(
+        app,
+        ApiContext(
+            engine=engine,
+            input_limits=InputLimits(
+                max_images=settings.max_images,
+                max_image_bytes=settings.max_image_bytes,
+                max_body_bytes=settings.max_body_bytes,
+            ),
+            request_timeout_s=settings.request_timeout_s,
+            max_response_bytes=settings.max_response_bytes,
+        ),
+    )
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
+    for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
+        app.add_exception_handler(kind, _handle)
+    app.include_router(embed.router)
+    app.include_router(health.router)
+    return app
+
+
+async def _start(
+    engine: Engine, load: Callable[[], Embedder], on_failure: Callable[[], None] | None
+) -> None:
+    try:
+        await engine.start(load)
+    except StartError as error:
+        _log.critical("cannot start", reason=str(error))
+    except Exception:  # noqa: BLE001 # whatever it is, the start has failed
+        _log.exception("cannot start")
+    else:
+        return
+    if on_failure is not None:
+        on_failure()
+
+
+def _load(settings: Settings) -> Embedder:
+    return load_embedder(
+        settings.model,
+        settings.device,
+        settings.dtype,
+        settings.max_batch_size,
+        revision=settings.revision,
+        random_fallback=settings.model_fallback == "random",
+    )
+
+
+def _build_service(embedder: Embedder, settings: Settings) -> EmbeddingService:
+    _log.info("ready", **vars(embedder.info))
+    return EmbeddingService(
+        embedder,
+        decode_limits=DecodeLimits(
+            max_image_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_pixels,
+            max_side=settings.max_side,
+            formats=frozenset(settings.formats),
+        ),
+        max_batch_size=settings.max_batch_size,
+        max_wait_s=settings.max_wait_ms / 1000,
+        queue_images=settings.queue_images,
+    )
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    """Turn any error into its answer; faults that are no `ServiceError` end in the guard."""
+    request_id = getattr(request.state, "request_id", None)
+    if isinstance(error, ServiceError):
+        return answer_error(error, request_id)
+    if isinstance(error, HTTPException):
+        return answer_error(error_of_status(error.status_code), request_id, error.headers)
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=499)  # nobody is there to read it; it is for the log
+    return answer_error(InvalidRequestError("the request cannot be understood"), request_id)

@@ -1,0 +1,85 @@
+"""The service's settings: read once from SIGLIP_* variables, checked, frozen."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp"]
+
+
+def _split_commas(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _empty_as_none(value: object) -> object:
+    return None if value == "" else value
+
+
+class Settings(BaseSettings):
+    """All settings; each field is the variable SIGLIP_<FIELD>, its description the user's help."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SIGLIP_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    model: str = Field(
+        "google/siglip-base-patch16-224",
+        min_length=1,
+        description="hub id, local folder, or random:<shape> (say random:base-patch16-224)",
+    )
+    revision: Annotated[str | None, BeforeValidator(_empty_as_none)] = Field(
+        None, description="branch, tag or commit of a hub model"
+    )
+    model_fallback: Annotated[Literal["random"] | None, BeforeValidator(_empty_as_none)] = Field(
+        None, description="random: start with random weights when the hub cannot be reached"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$",
+        description="auto, cpu, cuda, cuda:N, mps",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 where the device computes it natively, else float32"
+    )
+    max_batch_size: int = Field(8, ge=1, le=1024, description="images in one forward pass")
+    max_wait_ms: int = Field(
+        0, ge=0, le=1000, description="how long an idle device waits for a fuller batch"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    max_images: int = Field(64, ge=1, le=4096, description="images in one request")
+    max_image_bytes: int = Field(20 * 2**20, ge=1, description="bytes of one encoded image")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request body")
+    max_response_bytes: int = Field(
+        256 * 2**20, ge=1, description="bytes of one answer (patch vectors are large)"
+    )
+    max_pixels: int = Field(50_000_000, ge=1, description="width x height of one image")
+    max_side: int = Field(16384, ge=1, description="longer side of one image, in pixels")
+    formats: Annotated[frozenset[ImageFormat], NoDecode, BeforeValidator(_split_commas)] = Field(
+        frozenset({"jpeg", "png", "webp", "gif", "bmp"}),
+        min_length=1,
+        description="image formats to accept, comma-separated",
+    )
+    queue_images: int = Field(512, ge=1, description="images that may be decoding or waiting")
+    request_timeout_s: float = Field(
+        60, gt=0, le=600, description="longest wait for a vector; X-Request-Timeout-Ms shortens it"
+    )
+    grace_s: int = Field(
+        25, ge=0, le=600, description="time to finish accepted requests after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level to log"
+    )
+    log_format: Literal["json", "console"] = Field("json", description="json lines, or for reading")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.max_images > self.queue_images:
+            raise ValueError(
+                "SIGLIP_QUEUE_IMAGES must be at least SIGLIP_MAX_IMAGES, "
+                "or the largest request could never be accepted"
+            )
+        if self.max_image_bytes > self.max_body_bytes:
+            raise ValueError("SIGLIP_MAX_BODY_BYTES must be at least SIGLIP_MAX_IMAGE_BYTES")
+        return self
