@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -51,11 +52,10 @@ def create_app(
             await loading
         await engine.close(settings.grace_s)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs without a CDN
         title="SigLIP embeddings",
         summary="Images in, SigLIP vectors out.",
         lifespan=lifespan,
-        redoc_url=None,
     )
     set_context(
         app,

@@ -131,7 +131,8 @@ def _json_item(
     item: dict[str, Any] = {"index": index, "id": image_id}
     if options.output != "patches":
         item["embedding"] = _encode(_pooled(image, options), options)
-    item["image"] = {"width": image.width, "height": image.height, "format": image.format}
+    seen = image.seen
+    item["image"] = {"width": seen.width, "height": seen.height, "format": seen.format}
     if options.output != "pooled":
         patches = _patches(image, options)
         item["patches"] = {
@@ -140,7 +141,7 @@ def _json_item(
             "patch_size": info.patch_size,
             "embedding": _encode(patches, options),
         }
-    item["warnings"] = image.warnings
+    item["warnings"] = seen.warnings
     return item
 
 
@@ -150,7 +151,7 @@ def _json_error(index: int, image_id: str | None, error: ServiceError) -> dict[s
 
 
 def _pooled(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
-    vector = image.pooled
+    vector = image.vectors.pooled
     if options.normalize:
         norm = np.linalg.norm(vector)
         if not norm > 0:
@@ -160,9 +161,9 @@ def _pooled(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
 
 
 def _patches(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
-    if image.patches is None:
+    if image.vectors.patches is None:
         raise InternalError("patch vectors were not computed")
-    return _cast(image.patches, options)
+    return _cast(image.vectors.patches, options)
 
 
 def _cast(vectors: Float32Array, options: EmbedOptions) -> FloatArray:

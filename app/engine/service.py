@@ -4,15 +4,16 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
 from app.engine.batcher import Batcher, ImageVectors, Job, Outcome
-from app.engine.protocol import Embedder, Float32Array, ModelInfo, UInt8Array
+from app.engine.protocol import Embedder, ModelInfo, UInt8Array
 from app.errors import (
     DeadlineExceededError,
     ImageError,
@@ -30,15 +31,20 @@ ImageSource = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
-class EmbeddedImage:
-    """One image's vectors and what was seen of the upright image; sizes in pixels."""
+class SeenImage:
+    """What was seen of an image: upright size in pixels, encoded format, warning codes."""
 
-    pooled: Float32Array
-    patches: Float32Array | None
     width: int
     height: int
     format: str
     warnings: tuple[str, ...]
+
+
+class EmbeddedImage(NamedTuple):
+    """One image's vectors, and what was seen of it."""
+
+    vectors: ImageVectors
+    seen: SeenImage
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,11 @@ class Embedded:
     stage_s: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A decoded image at the model's input size."""
+class _Prepared(NamedTuple):
+    """A decoded image at the model's input size, and what was seen of it."""
 
     pixels: UInt8Array
-    width: int
-    height: int
-    format: str
-    warnings: tuple[str, ...]
+    seen: SeenImage
 
 
 class EmbeddingService:
@@ -81,12 +83,7 @@ class EmbeddingService:
         self._decode_pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
     async def embed(
-        self,
-        sources: Sequence[ImageSource],
-        *,
-        patches: bool,
-        partial: bool,
-        timeout_s: float,
+        self, sources: Sequence[ImageSource], *, patches: bool, partial: bool, timeout_s: float
     ) -> Embedded:
         """Decode and embed the images of one request.
 
@@ -125,21 +122,23 @@ class EmbeddingService:
         self, sources: Sequence[ImageSource], *, patches: bool, partial: bool
     ) -> Embedded:
         stage_s: dict[str, float] = {}
-        prepared = await self._decode(sources, stage_s)
-        good = {i: image for i, image in enumerate(prepared) if isinstance(image, _Prepared)}
-        failed = {i: image for i, image in enumerate(prepared) if isinstance(image, ServiceError)}
-        _raise_if_failed(failed, len(sources), partial=partial)
-        vectors = await self._compute([image.pixels for image in good.values()], patches, stage_s)
-        outcomes: dict[int, EmbeddedImage | ServiceError] = dict(failed)
-        for (i, image), outcome in zip(good.items(), vectors, strict=True):
-            outcomes[i] = (
-                outcome if isinstance(outcome, ServiceError) else _describe(image, outcome)
-            )
-        failed = {
-            i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ServiceError)
-        }
-        _raise_if_failed(failed, len(sources), partial=partial)
-        return Embedded([outcomes[i] for i in range(len(sources))], stage_s)
+        outcomes: dict[int, EmbeddedImage | ServiceError] = {}
+        prepared: dict[int, _Prepared] = {}
+        for index, image in enumerate(await self._decode(sources, stage_s)):
+            if isinstance(image, ServiceError):
+                outcomes[index] = image
+            else:
+                prepared[index] = image
+        _raise_if_failed(outcomes, len(sources), partial=partial)
+        pixels = [image.pixels for image in prepared.values()]
+        vectors = await self._compute(pixels, patches, stage_s)
+        for (index, image), outcome in zip(prepared.items(), vectors, strict=True):
+            if isinstance(outcome, ServiceError):
+                outcomes[index] = outcome
+            else:
+                outcomes[index] = EmbeddedImage(outcome, image.seen)
+        _raise_if_failed(outcomes, len(sources), partial=partial)
+        return Embedded([outcomes[index] for index in range(len(sources))], stage_s)
 
     async def _decode(
         self, sources: Sequence[ImageSource], stage_s: dict[str, float]
@@ -172,7 +171,8 @@ class EmbeddingService:
                 warnings += ("upscaled",)
             if not self.info.pretrained:
                 warnings += ("random_weights",)
-            return _Prepared(self._resize(decoded.pixels), width, height, decoded.format, warnings)
+            seen = SeenImage(width, height, decoded.format, warnings)
+            return _Prepared(self._resize(decoded.pixels), seen)
         except ServiceError as error:
             return error
         except Exception:  # noqa: BLE001 # a fault of ours must stay with its image
@@ -180,14 +180,11 @@ class EmbeddingService:
             return ImageUndecodableError("the image cannot be decoded")
 
 
-def _describe(image: _Prepared, vectors: ImageVectors) -> EmbeddedImage:
-    return EmbeddedImage(
-        vectors.pooled, vectors.patches, image.width, image.height, image.format, image.warnings
-    )
-
-
-def _raise_if_failed(failed: dict[int, ServiceError], images: int, *, partial: bool) -> None:
+def _raise_if_failed(
+    outcomes: Mapping[int, EmbeddedImage | ServiceError], images: int, *, partial: bool
+) -> None:
     """Fail the request for any bad image, or in partial mode when no image is left."""
+    failed = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ServiceError)}
     if failed and not partial:
         raise ImagesFailedError(failed)
     if len(failed) == images:
