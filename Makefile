@@ -1,0 +1,46 @@
+# Everything from a fresh machine that has python3 (>= 3.11), pip and make.
+#   make demo    start the service, send photographs to it, show what comes back
+#   make test    all tests           make check   format, lint, types, imports
+#   make serve   run the service     make install .venv with everything pinned
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Set TORCH_INDEX_URL to a wheel index of your choice, say https://download.pytorch.org/whl/cpu
+# to leave out the CUDA libraries.
+INDEX  := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
+
+# Where the hub cannot be reached, run with random weights rather than not at all; says so loudly.
+export SIGLIP_MODEL_FALLBACK ?= random
+
+.PHONY: install serve demo test test-docker check format clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+serve: install
+	$(BIN)/python -m app serve
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker'
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
