@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     model: str = Field(
         "google/siglip-base-patch16-224",
         min_length=1,
-        description="hub id, local folder, or random:<shape> (say random:base-patch16-224)",
+        description="hub id, local folder, or random:SHAPE (say random:base-patch16-224)",
     )
     revision: Annotated[str | None, BeforeValidator(_empty_as_none)] = Field(
         None, description="branch, tag or commit of a hub model"

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -94,8 +94,15 @@ async def _read_multipart(request: Request, limits: InputLimits) -> EmbedInput:
         form = await parser.parse()
     except (MultiPartException, UnicodeError) as error:
         raise InvalidMultipartError("the form cannot be taken apart") from error
+    try:
+        return await _read_form(form, list(request.query_params.multi_items()))
+    finally:
+        await form.close()
+
+
+async def _read_form(form: FormData, fields: list[tuple[str, str]]) -> EmbedInput:
+    """Sort a form's parts into images and options, the latter added to `fields`."""
     sources: list[ImageSource] = []
-    fields = list(request.query_params.multi_items())
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             if name not in _FILE_FIELDS:

@@ -1,0 +1,113 @@
+"""What the README says is run and compared: its commands, its Python, its tables."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import torch
+from PIL import Image
+
+from app import errors
+from app.settings import Settings
+from tests.app.service_server import ServiceServer, run_service
+from tests.reference import ReferenceCheckpoint
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    return [line for block in code_blocks("bash") for line in block.splitlines() if line]
+
+
+def table_under(heading: str) -> list[list[str]]:
+    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def service(tiny_checkpoint: ReferenceCheckpoint) -> Iterator[ServiceServer]:
+    with run_service(Settings(model=str(tiny_checkpoint.folder))) as server:
+        server.wait_for_status("ok")
+        yield server
+
+
+def test_readme_has_commands_to_run() -> None:
+    assert len(commands()) >= 4
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_of_the_readme_gets_vectors(
+    command: str, service: ServiceServer, photographs: list[Image.Image], tmp_path: Path
+) -> None:
+    photographs[0].save(tmp_path / "cat.jpg")
+    photographs[1].resize((64, 48)).save(tmp_path / "dog.png")
+    command = command.replace("localhost:8000", f"127.0.0.1:{service.port}")
+    run = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, check=True, timeout=60
+    )
+    if (tmp_path / "vectors.npy").exists():
+        assert np.load(tmp_path / "vectors.npy").shape == (1, 32)
+    else:
+        answer = orjson.loads(run.stdout)
+        assert all(len(item["embedding"]) == 32 for item in answer["data"])
+
+
+def test_python_of_the_readme_runs(
+    tiny_checkpoint: ReferenceCheckpoint,
+    photographs: list[Image.Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "checkpoint").symlink_to(tiny_checkpoint.folder)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"image": photographs[0]}
+    for block in code_blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102 # our own README
+    pooled = names["outputs"].pooler_output  # type: ignore[attr-defined]
+    assert isinstance(pooled, torch.Tensor)
+    assert pooled.shape == (1, 32)
+
+
+def test_json_of_the_readme_is_json() -> None:
+    for block in code_blocks("json"):
+        orjson.loads(block)
+
+
+def test_settings_table_says_what_the_settings_are() -> None:
+    said = {row[0].strip("`"): (row[1].strip("`"), row[2]) for row in table_under("Settings")[2:]}
+    expected = {}
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, frozenset):
+            default = ",".join(sorted(default))
+        shown = "" if default is None else str(default)
+        expected[f"SIGLIP_{name.upper()}"] = (shown, field.description)
+    assert said == expected
+
+
+def test_error_table_lists_every_error_with_its_status() -> None:
+    said: set[tuple[int, str]] = set()
+    rows = [row for row in table_under("API") if re.match(r"\d{3}", row[0])]
+    for statuses, codes in rows:
+        found = re.findall(r"`(\w+)`", codes)
+        numbers = [int(status) for status in statuses.split(", ")]
+        said |= set(zip(numbers, found, strict=True) if len(numbers) > 1 else [])
+        said |= {(numbers[0], code) for code in found if len(numbers) == 1}
+    assert said == set(all_errors(errors.ServiceError))
+
+
+def all_errors(kind: type[errors.ServiceError]) -> Iterator[tuple[int, str]]:
+    own_code = "code" in vars(kind)
+    if own_code and kind is not errors.ServiceError:
+        yield kind.status, kind.code
+    for child in kind.__subclasses__():
+        yield from all_errors(child)
