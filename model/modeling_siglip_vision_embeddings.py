@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from model.config import SiglipVisionConfig
-from model.initialization import lecun_normal_
+from model.initialization import lecun_normal_, normal_
 
 
 class SiglipVisionEmbeddings(nn.Module):
@@ -26,15 +26,18 @@ class SiglipVisionEmbeddings(nn.Module):
             kernel_size=config.patch_size,
             stride=config.patch_size,
         )
-        self.position_embedding = nn.Embedding(config.num_patches, config.hidden_size)
+        positions = torch.empty(config.num_patches, config.hidden_size)
+        self.position_embedding = nn.Embedding(
+            config.num_patches, config.hidden_size, _weight=positions
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new weights from the reference's distribution."""
         lecun_normal_(self.patch_embedding.weight)
         nn.init.zeros_(self.patch_embedding.bias)  # type: ignore[arg-type] # this Conv2d has a bias
-        nn.init.normal_(
-            self.position_embedding.weight, std=1 / math.sqrt(self.position_embedding.embedding_dim)
+        normal_(
+            self.position_embedding.weight, 1 / math.sqrt(self.position_embedding.embedding_dim)
         )
 
     def interpolate_pos_encoding(self, height: int, width: int) -> torch.Tensor:

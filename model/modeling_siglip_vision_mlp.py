@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from model.config import ConfigError, SiglipVisionConfig
+from model.initialization import normal_
 
 _ACTIVATIONS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
     {"gelu_pytorch_tanh": partial(nn.GELU, approximate="tanh"), "gelu": nn.GELU}
@@ -35,7 +36,7 @@ class SiglipMLP(nn.Module):
         """Draw new weights from the reference's distribution."""
         for linear in (self.fc1, self.fc2):
             nn.init.xavier_uniform_(linear.weight)
-            nn.init.normal_(linear.bias, std=1e-6)
+            normal_(linear.bias, std=1e-6)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Transform each token: (batch, tokens, hidden) -> (batch, tokens, hidden)."""

@@ -9,7 +9,7 @@ import structlog
 import torch
 from PIL import Image
 
-from app.engine.protocol import ModelInfo, UInt8Array, Vectors
+from app.engine.protocol import Float32Array, ModelInfo, UInt8Array, Vectors
 from app.engine.space import fingerprint_space
 from model import (
     CheckpointError,
@@ -20,10 +20,12 @@ from model import (
     SiglipVisionModel,
 )
 from model.checkpoint import find_checkpoint_folder
+from model.modeling_siglip_vision_fused import FusedVisionTransformer
 
 _log = structlog.get_logger(__name__)
 
 RANDOM_PREFIX = "random:"
+_LEAST_SELF_TEST_COSINE = 0.999
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -59,7 +61,7 @@ class SiglipEmbedder:
             dtype=str(dtype).removeprefix("torch."),
             pretrained=loaded.pretrained,
         )
-        self._model = loaded.model.to(device=device, dtype=dtype)
+        self._tower = FusedVisionTransformer(loaded.model.vision_model, device, dtype)
 
     def resize(self, image: Image.Image) -> UInt8Array:
         """Squash upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
@@ -68,18 +70,18 @@ class SiglipEmbedder:
     @torch.inference_mode()
     def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
-        batch = torch.from_numpy(pixels).to(self._device)
-        outputs = self._model(self._processor.normalize(batch))
+        batch = self._upload(torch.from_numpy(pixels))
+        outputs = self._tower(self._processor.normalize(batch))
         return Vectors(
             pooled=outputs.pooler_output.float().cpu().numpy(),
             patches=outputs.last_hidden_state.float().cpu().numpy() if patches else None,
         )
 
-    def warm_up(self, batch_sizes: tuple[int, ...]) -> None:
-        """Run each batch size once, so that no request pays for first-use costs."""
-        side = self.info.image_size
-        for size in batch_sizes:
-            self.embed(np.zeros((size, side, side, 3), np.uint8), patches=True)
+    def _upload(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Move uint8 pixels to the device; a pinned copy lets the transfer run beside the host."""
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return pixels.to(self._device, non_blocking=True)
 
 
 def load_embedder(
@@ -102,8 +104,49 @@ def load_embedder(
     if loaded.model.vision_model.head is None:
         raise StartError(f"{model} has no pooling head (vision_use_head is false)")
     embedder = SiglipEmbedder(loaded, torch_device, torch_dtype)
-    embedder.warm_up((1, max_batch_size))
+    _warm_up(embedder, max_batch_size)
+    _check_against_reference(embedder, loaded)
     return embedder
+
+
+def _warm_up(embedder: SiglipEmbedder, max_batch_size: int) -> None:
+    """Run the largest batch once where first use is slow: on anything but the CPU."""
+    if embedder.info.device != "cpu":
+        embedder.embed(np.stack([_test_image(embedder.info.image_size)] * max_batch_size), True)
+
+
+def _check_against_reference(embedder: SiglipEmbedder, loaded: _Loaded) -> None:
+    """Compare the fast path with a plain float32 forward of the same weights.
+
+    Raises `StartError` when any vector's cosine is below 0.999: better no service than wrong
+    vectors.
+    """
+    pixels = np.stack([_test_image(embedder.info.image_size)])
+    fast = embedder.embed(pixels, patches=True)
+    reference = loaded.model.float()
+    with torch.inference_mode():
+        outputs = reference(loaded.processor.normalize(torch.from_numpy(pixels)))
+    assert fast.patches is not None  # noqa: S101 # for the type checker: they were asked for
+    cosine = min(
+        _least_cosine(fast.pooled, outputs.pooler_output),
+        _least_cosine(fast.patches, outputs.last_hidden_state),
+    )
+    _log.info("self-test", cosine=cosine)
+    if not cosine >= _LEAST_SELF_TEST_COSINE:
+        raise StartError(f"self-test failed: cosine {cosine:.5f} to the float32 reference")
+
+
+def _least_cosine(vectors: Float32Array, reference: torch.Tensor) -> float:
+    cosines = torch.nn.functional.cosine_similarity(torch.from_numpy(vectors), reference, dim=-1)
+    return float(cosines.min())
+
+
+def _test_image(side: int) -> UInt8Array:
+    """Draw a fixed image with edges, gradients and noise: -> uint8 (side, side, 3)."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    noise = np.random.default_rng(0).random((side, side, 3))
+    shapes = np.stack([x, y, np.hypot(x - 0.5, y - 0.5) < 0.3], axis=-1)
+    return np.asarray(255 * (0.8 * shapes + 0.2 * noise), np.uint8)
 
 
 def _load(model: str, revision: str | None, random_fallback: bool) -> _Loaded:
