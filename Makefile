@@ -2,6 +2,7 @@
 #   make demo    start the service, send photographs to it, show what comes back
 #   make test    all tests           make check   format, lint, types, imports
 #   make serve   run the service     make install .venv with everything pinned
+#   make test-docker   build the image and run it with Docker Compose
 
 PYTHON ?= python3
 VENV   := .venv
@@ -30,7 +31,10 @@ demo: install
 	$(BIN)/python examples/demo.py
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker'
+
+test-docker: install
+	$(BIN)/python -m pytest tests/docker -m docker -raP
 
 check: install
 	$(BIN)/ruff format --check .

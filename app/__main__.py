@@ -1,8 +1,13 @@
 """Command line: `python -m app serve` and `python -m app info`, also as `siglip-embed`."""
 
 import os
+import signal
 import sys
 from types import FrameType
+
+# Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
+# torch for a second or more. uvicorn sets its own handler later.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 import structlog
 import typer

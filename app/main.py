@@ -99,6 +99,7 @@ def _load(settings: Settings) -> Embedder:
         settings.device,
         settings.dtype,
         settings.max_batch_size,
+        decode=settings.decode,
         revision=settings.revision,
         random_fallback=settings.model_fallback == "random",
     )
@@ -114,6 +115,7 @@ def _build_service(embedder: Embedder, settings: Settings) -> EmbeddingService:
             max_side=settings.max_side,
             formats=frozenset(settings.formats),
         ),
+        decode_fast=settings.decode == "fast",
         max_batch_size=settings.max_batch_size,
         max_wait_s=settings.max_wait_ms / 1000,
         queue_images=settings.queue_images,

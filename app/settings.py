@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the device computes it natively, else float32"
     )
+    decode: Literal["exact", "fast"] = Field(
+        "exact", description="fast: decode large JPEGs at reduced scale; slightly other vectors"
+    )
     max_batch_size: int = Field(8, ge=1, le=1024, description="images in one forward pass")
     max_wait_ms: int = Field(
         0, ge=0, le=1000, description="how long an idle device waits for a fuller batch"

@@ -1,5 +1,6 @@
 """The outermost layer around every route: request id, body cap, last resort, access log."""
 
+import logging
 import re
 import time
 import uuid
@@ -13,6 +14,8 @@ from app.errors import BodyTooLargeError, InternalError
 
 _log = structlog.get_logger(__name__)
 
+# Asked every few seconds by machines: worth a line only when the answer is bad.
+_PROBES = frozenset({"/healthz", "/readyz", "/livez", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -51,10 +54,12 @@ class Guard:
                     answer = answer_error(InternalError("an internal error"), request_id)
                     await answer(scope, receive, send_with_headers)
             finally:
-                _log.info(
+                route = getattr(scope.get("route"), "path", None)
+                _log.log(
+                    logging.DEBUG if route in _PROBES and status == 200 else logging.INFO,
                     "request",
                     method=scope["method"],
-                    route=getattr(scope.get("route"), "path", None),
+                    route=route,
                     status=status,
                     ms=round((time.monotonic() - start) * 1000, 1),
                 )

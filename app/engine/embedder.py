@@ -45,14 +45,16 @@ class _Loaded:
 class SiglipEmbedder:
     """A loaded, warmed-up SigLIP vision tower; see `app.engine.protocol.Embedder`."""
 
-    def __init__(self, loaded: _Loaded, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, loaded: _Loaded, device: torch.device, dtype: torch.dtype, decode: str
+    ) -> None:
         self._processor = loaded.processor
         self._device = device
         config = loaded.model.config
         self.info = ModelInfo(
             model=loaded.name,
             revision=loaded.revision,
-            space=_space(loaded, dtype),
+            space=_space(loaded, dtype, decode),
             dim=config.hidden_size,
             image_size=config.image_size,
             patch_size=config.patch_size,
@@ -84,18 +86,20 @@ class SiglipEmbedder:
         return pixels.to(self._device, non_blocking=True)
 
 
-def load_embedder(
+def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who may start
     model: str,
     device: str = "auto",
     dtype: str = "auto",
     max_batch_size: int = 8,
     *,
+    decode: str = "exact",
     revision: str | None = None,
     random_fallback: bool = False,
 ) -> SiglipEmbedder:
     """Load a model by hub id, local folder or `random:<shape>`, and warm it up.
 
-    With `random_fallback` an unreachable hub leads to random weights instead of an error. Raises
+    `decode` is how the caller decodes images, exact or fast: it counts towards the space. With
+    `random_fallback` an unreachable hub leads to random weights instead of an error. Raises
     `StartError`.
     """
     torch_device = _pick_device(device)
@@ -103,7 +107,7 @@ def load_embedder(
     loaded = _load(model, revision, random_fallback)
     if loaded.model.vision_model.head is None:
         raise StartError(f"{model} has no pooling head (vision_use_head is false)")
-    embedder = SiglipEmbedder(loaded, torch_device, torch_dtype)
+    embedder = SiglipEmbedder(loaded, torch_device, torch_dtype, decode)
     _warm_up(embedder, max_batch_size)
     _check_against_reference(embedder, loaded)
     return embedder
@@ -225,9 +229,10 @@ def _pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def _space(loaded: _Loaded, dtype: torch.dtype) -> str:
+def _space(loaded: _Loaded, dtype: torch.dtype, decode: str) -> str:
     name = loaded.name.rsplit("/", 1)[-1].replace(":", "-")
-    processor = asdict(loaded.processor) | {"resample": loaded.processor.resample.name}
+    resample = loaded.processor.resample.name
+    processor = asdict(loaded.processor) | {"resample": resample, "decode": decode}
     architecture = asdict(loaded.model.config) | {"dtype": str(dtype)}
     return fingerprint_space(name, _weights_sha256(loaded.model), architecture, processor)
 

@@ -70,6 +70,7 @@ class EmbeddingService:
         embedder: Embedder,
         *,
         decode_limits: DecodeLimits,
+        decode_fast: bool = False,
         max_batch_size: int,
         max_wait_s: float,
         queue_images: int,
@@ -80,6 +81,8 @@ class EmbeddingService:
         self.admitted_images = 0
         self._resize = embedder.resize
         self._decode_limits = decode_limits
+        # Twice the model's input leaves the resize enough to work on: docs/performance.md.
+        self._least_side = 2 * embedder.info.image_size if decode_fast else None
         self._decode_pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
     async def embed(
@@ -164,8 +167,8 @@ class EmbeddingService:
     def _prepare(self, source: ImageSource) -> _Prepared | ServiceError:
         """Decode and resize one image; runs on the decode pool, errors are values."""
         try:
-            decoded = decode_image(source(), self._decode_limits)
-            width, height = decoded.pixels.size
+            decoded = decode_image(source(), self._decode_limits, least_side=self._least_side)
+            width, height = decoded.size
             warnings = decoded.warnings
             if min(width, height) < self.info.image_size:
                 warnings += ("upscaled",)

@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from types import MappingProxyType
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from app.errors import (
     ImageError,
@@ -21,8 +22,21 @@ Image.init()
 # Our own limits are checked first and answer with a clear error; Pillow's stays as a second line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
-# EXIF orientations that are not upright; other values mean nothing.
-_TURNED = range(2, 9)
+# How to undo each EXIF orientation but 1. Pillow's exif_transpose also rewrites all other EXIF, which
+# here is a stranger's and not needed.
+_UPRIGHT = 1
+_TURNS = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+_ON_ITS_SIDE = range(5, 9)
 
 
 @dataclass(frozen=True)
@@ -39,18 +53,24 @@ class DecodeLimits:
 class DecodedImage:
     """Upright RGB pixels, and what had to be done to get them.
 
-    `format` is the encoded format in capitals; `warnings` are the contract's warning codes.
+    `size` is the upright image's full width and height, which the pixels of a reduced decode do not
+    have; `format` is the encoded format in capitals; `warnings` are the contract's warning codes.
     """
 
     pixels: Image.Image
+    size: tuple[int, int]
     format: str
     warnings: tuple[str, ...]
 
 
-def decode_image(data: bytes, limits: DecodeLimits) -> DecodedImage:
+def decode_image(
+    data: bytes, limits: DecodeLimits, *, least_side: int | None = None
+) -> DecodedImage:
     """Decode one image: first frame, EXIF orientation applied, on white, 8 bits, RGB.
 
-    Raises an `ImageError`: over a limit, of another format, truncated or broken.
+    With `least_side` a JPEG may be decoded at a half, quarter or eighth of its size, as long as no
+    side falls below it. Raises an `ImageError`: over a limit, of another format, truncated or
+    broken.
     """
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"more than {limits.max_image_bytes} bytes")
@@ -58,8 +78,13 @@ def decode_image(data: bytes, limits: DecodeLimits) -> DecodedImage:
     noted: list[str] = []
     try:
         with Image.open(BytesIO(data), formats=(image_format,)) as image:
-            _check_size(image.size, limits)
+            size = image.size
+            _check_size(size, limits)
+            if least_side is not None:
+                image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
             image.load()
+            if _orientation(image) in _ON_ITS_SIDE:
+                size = size[::-1]
             pixels: Image.Image = image
             for step in _STEPS:
                 pixels = step(pixels, noted)
@@ -69,7 +94,7 @@ def decode_image(data: bytes, limits: DecodeLimits) -> DecodedImage:
         raise
     except Exception as error:  # Pillow raises seven types on broken files
         raise _as_image_error(error, image_format, limits) from error
-    return DecodedImage(pixels, image_format.upper(), tuple(noted))
+    return DecodedImage(pixels, size, image_format.upper(), tuple(noted))
 
 
 def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
@@ -80,15 +105,21 @@ def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
         raise ImageTooLargeError(f"a side of more than {limits.max_side} pixels")
 
 
-def _turn_upright(image: Image.Image, noted: list[str]) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; broken EXIF is no reason to refuse sound pixels."""
     try:
-        if image.getexif().get(ExifTags.Base.Orientation) not in _TURNED:
-            return image
-        upright = ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 # broken EXIF is no reason to refuse sound pixels
+        value = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+    except Exception:  # noqa: BLE001 # Pillow's EXIF reader raises whatever it stumbles over
+        return _UPRIGHT
+    return value if value in _TURNS else _UPRIGHT
+
+
+def _turn_upright(image: Image.Image, noted: list[str]) -> Image.Image:
+    orientation = _orientation(image)
+    if orientation == _UPRIGHT:
         return image
     noted.append("exif_rotated")
-    return upright
+    return image.transpose(_TURNS[orientation])
 
 
 def _scale_16_bit(image: Image.Image, noted: list[str]) -> Image.Image:
