@@ -22,8 +22,8 @@ Image.init()
 # Our own limits are checked first and answer with a clear error; Pillow's stays as a second line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
-# How to undo each EXIF orientation but 1. Pillow's exif_transpose also rewrites all other EXIF, which
-# here is a stranger's and not needed.
+# How to undo each EXIF orientation but 1. Pillow's exif_transpose also rewrites all other EXIF,
+# which here is a stranger's and not needed.
 _UPRIGHT = 1
 _TURNS = MappingProxyType(
     {
