@@ -3,39 +3,25 @@
 import os
 import signal
 import sys
-from types import FrameType
 
 # Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
-# torch for a second or more. uvicorn sets its own handler later.
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+# torch for a second or more. uvicorn handles it while it runs, and raises it again when it is done:
+# then nothing is left to wait for, not even a thread that is still loading a model.
+signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 import structlog
 import typer
-import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
-from app.api.context import ApiContext
 from app.main import create_app
 from app.observe.logs import configure_logs
+from app.server import Server
 from app.settings import Settings
 
 _EXIT_BAD_SETTINGS = 2
 _EXIT_START_FAILED = 3
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-class Server(uvicorn.Server):
-    """uvicorn, except that the service says `draining` as soon as it is told to stop."""
-
-    app: FastAPI
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note the signal in the engine, then do as uvicorn does."""
-        context: ApiContext = self.app.state.context
-        context.engine.drain()
-        super().handle_exit(sig, frame)
 
 
 @cli.command()
@@ -51,21 +37,7 @@ def serve() -> None:
         start_failed = server.should_exit = True
 
     app = create_app(settings, on_start_failure=stop)
-    server = Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            http="h11",  # httptools takes headers of any size
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=settings.grace_s,
-        )
-    )
-    server.app = app
+    server = Server(app, settings)
     server.run()
     if start_failed:
         raise typer.Exit(_EXIT_START_FAILED)
@@ -86,9 +58,9 @@ def _read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
-            name = "_".join(str(part) for part in problem["loc"]).upper()
             message = problem["msg"].removeprefix("Value error, ")
-            print(f"SIGLIP_{name}: {message}" if name else message, file=sys.stderr)
+            variable = f"SIGLIP_{problem['loc'][0]}: ".upper() if problem["loc"] else ""
+            print(variable + message, file=sys.stderr)
         raise typer.Exit(_EXIT_BAD_SETTINGS) from None
 
 

@@ -249,19 +249,23 @@ class DeadlineExceededError(ServerError):
 class ImagesFailedError(ServiceError):
     """A request that failed as a whole because of some of its images.
 
-    Speaks for the first of `failed` (image index -> error); all of them are in `details`.
+    Speaks for the first of `failed` (image index -> error), or for the first fault of the service
+    if there is one: then trying again may help. All of them are in `details`. With `all_failed` the
+    caller wanted whatever can be had, and nothing can: 422.
     """
 
-    def __init__(self, failed: Mapping[int, ServiceError], *, status: int | None = None) -> None:
-        index, first = next(iter(failed.items()))
+    def __init__(self, failed: Mapping[int, ServiceError], *, all_failed: bool = False) -> None:
+        ours = ((i, error) for i, error in failed.items() if isinstance(error, ServerError))
+        index, error = next(ours, next(iter(failed.items())))
         super().__init__(
-            item_message(index, first),
+            item_message(index, error),
             param=f"images[{index}]",
-            retry_after_s=first.retry_after_s,
+            retry_after_s=error.retry_after_s,
         )
-        self.status = first.status if status is None else status
-        self.code = first.code
-        self.kind = first.kind
+        own_fault = isinstance(error, ServerError)
+        self.status = ImageError.status if all_failed and not own_fault else error.status
+        self.code = error.code
+        self.kind = error.kind
         self.details = tuple(failed.items())
 
 

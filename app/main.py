@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -27,6 +28,9 @@ from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+# By then the server has let accepted requests finish; this is for the batch on the device.
+_LAST_BATCH_S = 5
+
 
 def create_app(
     settings: Settings,
@@ -39,7 +43,7 @@ def create_app(
     stays unready, and calls `on_start_failure`.
     """
     engine = Engine(lambda loaded: _build_service(loaded, settings))
-    load = (lambda: embedder) if embedder is not None else (lambda: _load(settings))
+    load = partial(_load, settings) if embedder is None else (lambda: embedder)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -50,12 +54,13 @@ def create_app(
         loading.cancel()
         with suppress(asyncio.CancelledError):
             await loading
-        await engine.close(settings.grace_s)
+        await engine.close(_LAST_BATCH_S)
 
     app = FastAPIOffline(  # /docs without a CDN
         title="SigLIP embeddings",
         summary="Images in, SigLIP vectors out.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     set_context(
         app,

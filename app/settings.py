@@ -5,6 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+# Pillow itself refuses more.
+_PILLOW_MAX_PIXELS = 178_956_970
+
 ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp"]
 
 
@@ -57,7 +60,9 @@ class Settings(BaseSettings):
     max_response_bytes: int = Field(
         256 * 2**20, ge=1, description="bytes of one answer (patch vectors are large)"
     )
-    max_pixels: int = Field(50_000_000, ge=1, description="width x height of one image")
+    max_pixels: int = Field(
+        50_000_000, ge=1, le=_PILLOW_MAX_PIXELS, description="width x height of one image"
+    )
     max_side: int = Field(16384, ge=1, description="longer side of one image, in pixels")
     formats: Annotated[frozenset[ImageFormat], NoDecode, BeforeValidator(_split_commas)] = Field(
         frozenset({"jpeg", "png", "webp", "gif", "bmp"}),

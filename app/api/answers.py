@@ -7,6 +7,7 @@ import orjson
 from starlette.responses import Response
 
 from app.errors import (
+    BodyTooLargeError,
     InternalError,
     InvalidRequestError,
     MethodNotAllowedError,
@@ -41,6 +42,8 @@ def answer_error(
         }
     }
     own = dict(headers or {})
+    if isinstance(error, BodyTooLargeError):
+        own["Connection"] = "close"  # the rest of the body will not be read
     if error.retry_after_s is not None:
         own["Retry-After"] = str(error.retry_after_s)
     return Response(orjson.dumps(content), error.status, own, "application/json")

@@ -21,7 +21,13 @@ from app.api.negotiate import (
 from app.api.schemas import EmbedAnswer, EmbedBody, EmbedOptions, error_responses
 from app.engine.protocol import ModelInfo
 from app.engine.service import Embedded, EmbeddedImage
-from app.errors import InvalidParameterError, ResponseTooLargeError, SpaceMismatchError
+from app.engine.space import same_space
+from app.errors import (
+    InvalidParameterError,
+    NotAcceptableError,
+    ResponseTooLargeError,
+    SpaceMismatchError,
+)
 
 router = APIRouter()
 
@@ -42,8 +48,9 @@ def _describe_request() -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in EmbedOptions.model_json_schema()["properties"].items()
     ]
-    json_schema = EmbedBody.model_json_schema(ref_template="#/components/schemas/{model}")
-    json_schema.pop("$defs")
+    json_schema = EmbedBody.model_json_schema()
+    item_schema = json_schema.pop("$defs")["ImageItem"]
+    json_schema["properties"]["images"]["items"] = {"anyOf": [{"type": "string"}, item_schema]}
     content = {
         "image/*": _BINARY,
         "application/octet-stream": _BINARY,
@@ -73,7 +80,7 @@ async def embed(request: Request) -> Response:
     """
     context = get_context(request)
     service = context.engine.require_service()
-    form = pick_form(request.headers.get("accept"))
+    form = pick_form(",".join(request.headers.getlist("accept")))
     timeout_s = _timeout_s(request, context.request_timeout_s)
     embed_input = await read_input(request, context.input_limits)
     options = embed_input.options
@@ -101,8 +108,10 @@ async def embed(request: Request) -> Response:
 
 
 def _check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:
-    if options.expect_space not in (None, info.space):
+    if options.expect_space is not None and not same_space(options.expect_space, info.space):
         raise SpaceMismatchError(f"the space here is {info.space}", param="expect_space")
+    if options.output == "both" and form != "json":
+        raise NotAcceptableError("output=both cannot be one array; ask for JSON", param="output")
     if options.dtype == "float16" and form == "json" and options.encoding == "float":
         raise InvalidParameterError(
             "float16 needs encoding=base64 or a binary answer", param="dtype"
@@ -124,6 +133,6 @@ def _timeout_s(request: Request, longest_s: float) -> float:
     given = request.headers.get("x-request-timeout-ms")
     if given is None:
         return longest_s
-    if not (given.isascii() and given.isdigit() and int(given) > 0):
+    if not (given.isascii() and given.isdigit() and len(given) <= 9 and int(given) > 0):
         raise InvalidParameterError("not a number of milliseconds", param="X-Request-Timeout-Ms")
     return min(int(given) / 1000, longest_s)

@@ -67,9 +67,7 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = Headers(scope=scope).get("content-length", "0")
         if not length.isdigit() or int(length) > self._max_body_bytes:
-            answer = answer_error(
-                self._body_too_large(), scope["state"]["request_id"], {"Connection": "close"}
-            )
+            answer = answer_error(self._body_too_large(), scope["state"]["request_id"])
             await answer(scope, receive, send)
             return
         received = 0

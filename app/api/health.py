@@ -16,6 +16,7 @@ _RESTART_CURES = ("dead",)
 _UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"description": "Not so; the body says why."}}
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Ready and sound?", responses=_UNAVAILABLE)
 async def healthz(request: Request) -> Response:
     """Answer 200 when vectors can be had, else 503; the body says what is the matter."""
@@ -23,6 +24,7 @@ async def healthz(request: Request) -> Response:
     return _answer(_health(engine), healthy=engine.status == "ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Send me traffic?", responses=_UNAVAILABLE)
 async def readyz(request: Request) -> Response:
     """Answer 200 when a balancer may send requests here; a full queue does not change that."""
@@ -30,6 +32,7 @@ async def readyz(request: Request) -> Response:
     return _answer({"status": status}, healthy=status == "ok")
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Process sound?", responses=_UNAVAILABLE)
 async def livez(request: Request) -> Response:
     """Answer 503 only when a restart is the cure."""

@@ -11,7 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from app.api.schemas import EmbedBody, EmbedOptions, ImageItem
+from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions, ImageItem
 from app.engine.service import ImageSource
 from app.errors import (
     InvalidJsonError,
@@ -67,9 +67,11 @@ async def read_input(request: Request, limits: InputLimits) -> EmbedInput:
         )
     if not embed_input.sources:
         raise NoImagesError("the request holds no image")
-    if len(embed_input.sources) > limits.max_images:
-        raise TooManyImagesError(f"more than {limits.max_images} images in one request")
     return embed_input
+
+
+def _too_many_images(limits: InputLimits) -> TooManyImagesError:
+    return TooManyImagesError(f"more than {limits.max_images} images in one request")
 
 
 async def _read_raw(request: Request) -> EmbedInput:
@@ -85,14 +87,18 @@ async def _read_multipart(request: Request, limits: InputLimits) -> EmbedInput:
     parser = MultiPartParser(
         request.headers,
         request.stream(),
-        max_files=max(1000, limits.max_images),
+        max_files=limits.max_images,
         max_fields=_MAX_FORM_FIELDS + limits.max_images,
         max_part_size=_MAX_FORM_FIELD_BYTES,
     )
     parser.spool_max_size = limits.max_body_bytes + 1  # parts stay in memory, no disk to fill
     try:
         form = await parser.parse()
-    except (MultiPartException, UnicodeError) as error:
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise _too_many_images(limits) from error
+        raise InvalidMultipartError("the form cannot be taken apart") from error
+    except UnicodeError as error:
         raise InvalidMultipartError("the form cannot be taken apart") from error
     try:
         return await _read_form(form, list(request.query_params.multi_items()))
@@ -131,6 +137,8 @@ async def _read_json(request: Request, limits: InputLimits) -> EmbedInput:
         content[name] = value
     if not content.get("images"):
         raise NoImagesError("the request holds no image", param="images")
+    if isinstance(content["images"], list) and len(content["images"]) > limits.max_images:
+        raise _too_many_images(limits)
     body = validated(EmbedBody, content)
     options = EmbedOptions(**body.model_dump(exclude={"images"}))
     sources = [_json_source(index, item, limits) for index, item in enumerate(body.images)]
@@ -157,6 +165,8 @@ def _options(fields: Sequence[tuple[str, str]]) -> EmbedOptions:
 def _match_ids(ids: Sequence[str], sources: Sequence[ImageSource]) -> Sequence[str | None]:
     if ids and len(ids) != len(sources):
         raise InvalidParameterError("give one id for every image, or none", param="id")
+    if any(len(image_id) > MAX_ID_LENGTH for image_id in ids):
+        raise InvalidParameterError(f"longer than {MAX_ID_LENGTH} characters", param="id")
     return ids or [None] * len(sources)
 
 
@@ -175,7 +185,8 @@ def _as_request_error(error: ValidationError) -> InvalidRequestError:
     path = _shown(path.removeprefix("."))
     if first["type"] == "extra_forbidden":
         return UnknownParameterError(f"unknown parameter {path}", param=path)
-    return InvalidParameterError(f"{path}: {first['msg']}", param=path)
+    reason = first["msg"].removeprefix("Value error, ")
+    return InvalidParameterError(f"{path}: {reason}", param=path)
 
 
 def _shown(name: str) -> str:

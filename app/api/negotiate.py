@@ -1,6 +1,6 @@
 """Vectors to response bytes: JSON, base64 in JSON, npy, raw little-endian bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from app.engine.service import EmbeddedImage
 from app.errors import (
     InternalError,
     InvalidParameterError,
-    NonFiniteError,
     NotAcceptableError,
     ServiceError,
     item_message,
@@ -24,13 +23,11 @@ from app.errors import (
 
 AnswerForm = Literal["json", "npy", "octet-stream"]
 
-_FORMS: dict[str, AnswerForm] = {
-    "application/json": "json",
-    "application/*": "json",
-    "*/*": "json",
-    "application/x-npy": "npy",
-    "application/octet-stream": "octet-stream",
-}
+_FORMS: tuple[tuple[str, AnswerForm], ...] = (  # the first wins a tie
+    ("application/json", "json"),
+    ("application/x-npy", "npy"),
+    ("application/octet-stream", "octet-stream"),
+)
 # Most characters of one float32 in JSON, with its comma.
 _JSON_FLOAT_BYTES = 14
 
@@ -46,19 +43,29 @@ class Answer:
     headers: dict[str, str]
 
 
-def pick_form(accept: str | None) -> AnswerForm:
-    """Choose the answer's form by the Accept header; raises `NotAcceptableError`."""
-    best: tuple[float, AnswerForm] | None = None
+def pick_form(accept: str) -> AnswerForm:
+    """Choose the answer's form by the Accept header (RFC 9110, section 12.5.1); empty means any.
+
+    Raises `NotAcceptableError`.
+    """
+    qualities: dict[str, float] = {}
     for entry in (accept or "*/*").split(","):
-        media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
-        form, quality = _FORMS.get(media_type), _quality(parameters)
-        if form is not None and quality > 0 and (best is None or quality > best[0]):
-            best = (quality, form)
-    if best is None:
+        media_range, *parameters = (part.strip().lower() for part in entry.split(";"))
+        qualities[media_range] = _quality(parameters)
+    offered = [(_most_specific(qualities, media_type), form) for media_type, form in _FORMS]
+    quality, form = max(offered, key=lambda offer: offer[0])
+    if quality <= 0:
         raise NotAcceptableError(
             "answers are application/json, application/x-npy or application/octet-stream"
         )
-    return best[1]
+    return form
+
+
+def _most_specific(qualities: Mapping[str, float], media_type: str) -> float:
+    for media_range in (media_type, "application/*", "*/*"):
+        if media_range in qualities:
+            return qualities[media_range]
+    return 0.0
 
 
 def estimate_answer_bytes(options: EmbedOptions, info: ModelInfo, images: int) -> int:
@@ -105,8 +112,6 @@ def render_array(
 
     Raises `NotAcceptableError` when the vectors do not make one array.
     """
-    if options.output == "both":
-        raise NotAcceptableError("output=both cannot be one array; ask for JSON")
     if options.output == "pooled":
         rows = [_pooled(image, options) for image in images]
     else:
@@ -153,10 +158,7 @@ def _json_error(index: int, image_id: str | None, error: ServiceError) -> dict[s
 def _pooled(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
     vector = image.vectors.pooled
     if options.normalize:
-        norm = np.linalg.norm(vector)
-        if not norm > 0:
-            raise NonFiniteError("a vector of length zero has no direction")
-        vector = vector / norm
+        vector = vector / np.linalg.norm(vector.astype(np.float64))  # the square may overflow
     return _cast(vector, options)
 
 

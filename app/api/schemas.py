@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+MAX_ID_LENGTH = 256
+
 Output = Literal["pooled", "patches", "both"]
 
 
@@ -41,7 +43,7 @@ class ImageItem(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str | None = Field(None, max_length=256, description="Echoed in the answer.")
+    id: str | None = Field(None, max_length=MAX_ID_LENGTH, description="Echoed in the answer.")
     data: str | None = Field(None, description="base64, or a data URI.")
     url: str | None = Field(None, description="Where to fetch it, when URL input is on.")
 
@@ -61,7 +63,7 @@ class EmbedBody(EmbedOptions):
     )
 
 
-class SeenImage(BaseModel):
+class ImageAnswer(BaseModel):
     """The image as decoded: upright size in pixels, and encoded format."""
 
     width: int = Field(examples=[4032])
@@ -101,7 +103,7 @@ class EmbedItem(BaseModel):
     embedding: list[float] | str | None = Field(
         None, description="The pooled vector; absent when output=patches."
     )
-    image: SeenImage | None = None
+    image: ImageAnswer | None = None
     patches: Patches | None = Field(None, description="Absent when output=pooled.")
     warnings: list[str] | None = Field(None, examples=[["exif_rotated"]])
     error: ItemError | None = None

@@ -53,14 +53,17 @@ class Job:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     queued_at: float = field(default_factory=time.monotonic)
     started_at: float | None = None
+    _settling: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self, index: int, outcome: Outcome) -> None:
         """Note one image's outcome; the last one completes the future, unless it was cancelled."""
-        if self.future.done():
-            return
-        self.outcomes[index] = outcome
-        if len(self.outcomes) == len(self.pixels) and self.future.set_running_or_notify_cancel():
-            self.future.set_result([self.outcomes[i] for i in range(len(self.pixels))])
+        with self._settling:  # the inference thread, or whoever closes the batcher under it
+            if self.future.done():
+                return
+            self.outcomes[index] = outcome
+            complete = len(self.outcomes) == len(self.pixels)
+            if complete and self.future.set_running_or_notify_cancel():
+                self.future.set_result([self.outcomes[i] for i in range(len(self.pixels))])
 
 
 Ticket = tuple[Job, int]
@@ -185,9 +188,10 @@ class Batcher:
 
     def _embed_or_bisect(self, batch: list[Ticket]) -> list[Outcome]:
         """Compute a batch; when it fails, its halves, so that only the culprit's image fails."""
-        pixels = np.stack([job.pixels[index] for job, index in batch])
         try:
+            pixels = np.stack([job.pixels[index] for job, index in batch])
             vectors = self._embed(pixels, any(job.patches for job, _ in batch))
+            return [_row(vectors, row, job.patches) for row, (job, _) in enumerate(batch)]
         except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
             _log.error("batch failed", images=len(batch), error=type(error).__name__, exc_info=True)
             if len(batch) == 1:
@@ -195,7 +199,6 @@ class Batcher:
             middle = len(batch) // 2
             halves = batch[:middle], batch[middle:]
             return [outcome for half in halves for outcome in self._embed_or_bisect(half)]
-        return [_row(vectors, row, job.patches) for row, (job, _) in enumerate(batch)]
 
 
 def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
@@ -203,6 +206,8 @@ def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
     own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
     if not np.isfinite(pooled).all() or not (own_patches is None or np.isfinite(own_patches).all()):
         return NonFiniteError("the model gave a vector that is not finite")
+    if not pooled.any():
+        return NonFiniteError("the model gave a vector of length zero, which has no direction")
     return ImageVectors(pooled, own_patches)
 
 

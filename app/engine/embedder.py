@@ -1,6 +1,7 @@
 """The SigLIP model behind the engine: device, dtype, warm-up. The only file that imports model/."""
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from model.modeling_siglip_vision_fused import FusedVisionTransformer
 _log = structlog.get_logger(__name__)
 
 RANDOM_PREFIX = "random:"
+_SHAPE_IN_NAME = re.compile(r"(tiny|base|large|so400m|giant-opt)-patch\d+-\d+")
 _LEAST_SELF_TEST_COSINE = 0.999
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,7 +74,7 @@ class SiglipEmbedder:
     @torch.inference_mode()
     def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
-        batch = self._upload(torch.from_numpy(pixels))
+        batch = self._upload(torch.from_numpy(np.require(pixels, requirements=["C", "W"])))
         outputs = self._tower(self._processor.normalize(batch))
         return Vectors(
             pooled=outputs.pooler_output.float().cpu().numpy(),
@@ -161,9 +163,11 @@ def _load(model: str, revision: str | None, random_fallback: bool) -> _Loaded:
     except HubUnreachableError as error:
         if not random_fallback:
             raise StartError(f"{model} cannot be loaded: {error}") from error
-        shape = model.partition("/")[2].removeprefix("siglip2-").removeprefix("siglip-")
-        _log.warning("hub unreachable, falling back to random weights", wanted=model, shape=shape)
-        return _load(RANDOM_PREFIX + shape, None, random_fallback=False)
+        shape = _SHAPE_IN_NAME.search(model)
+        if shape is None:
+            raise StartError(f"{model} names no shape for random weights: {error}") from error
+        _log.warning("hub unreachable, falling back to random weights", wanted=model)
+        return _load(RANDOM_PREFIX + shape[0], None, random_fallback=False)
     except (CheckpointError, ConfigError) as error:
         raise StartError(f"{model} cannot be loaded: {error}") from error
 

@@ -46,7 +46,9 @@ class Engine:
     def require_service(self) -> EmbeddingService:
         """Return the service, or raise the error that says why there is none to use."""
         status = self.status
-        if self._service is None or status == "failed":
+        if status == "failed":
+            raise NotReadyError("the model could not be loaded", retry_after_s=30)
+        if self._service is None:
             raise NotReadyError("the model is not loaded yet", retry_after_s=5)
         if status == "dead":
             raise WorkerDeadError("the inference thread is gone", retry_after_s=5)
@@ -55,11 +57,10 @@ class Engine:
     async def start(self, load: Callable[[], Embedder]) -> None:
         """Load the model in a thread and begin to serve it; raises what `load` raises."""
         try:
-            embedder = await asyncio.to_thread(load)
-        except BaseException:
+            self._service = self._build(await asyncio.to_thread(load))
+        except Exception:
             self._failed = True
             raise
-        self._service = self._build(embedder)
 
     def drain(self) -> None:
         """Say `draining` from now on; accepted requests are still served."""

@@ -16,11 +16,12 @@ from app.engine.batcher import Batcher, ImageVectors, Job, Outcome
 from app.engine.protocol import Embedder, ModelInfo, UInt8Array
 from app.errors import (
     DeadlineExceededError,
-    ImageError,
+    DrainingError,
     ImagesFailedError,
     ImageUndecodableError,
     QueueFullError,
     ServiceError,
+    WorkerDeadError,
 )
 from app.intake.decode import DecodeLimits, decode_image
 
@@ -88,7 +89,7 @@ class EmbeddingService:
     async def embed(
         self, sources: Sequence[ImageSource], *, patches: bool, partial: bool, timeout_s: float
     ) -> Embedded:
-        """Decode and embed the images of one request.
+        """Decode and embed the images of one request, at least one.
 
         A failed image is a `ServiceError` among the outcomes when `partial`, else the whole request
         raises `ImagesFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
@@ -186,9 +187,13 @@ class EmbeddingService:
 def _raise_if_failed(
     outcomes: Mapping[int, EmbeddedImage | ServiceError], images: int, *, partial: bool
 ) -> None:
-    """Fail the request for any bad image, or in partial mode when no image is left."""
+    """Fail the request for any bad image, or in partial mode when no image is left.
+
+    Whatever ends all work alike is raised as it is: it is no matter of one image.
+    """
     failed = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ServiceError)}
-    if failed and not partial:
-        raise ImagesFailedError(failed)
-    if len(failed) == images:
-        raise ImagesFailedError(failed, status=ImageError.status)
+    for error in failed.values():
+        if isinstance(error, WorkerDeadError | DrainingError):
+            raise error
+    if failed and (not partial or len(failed) == images):
+        raise ImagesFailedError(failed, all_failed=len(failed) == images and partial)

@@ -28,3 +28,8 @@ def fingerprint_space(
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{name}:{digest[:12]}"
+
+
+def same_space(space: str, other: str) -> bool:
+    """Tell whether two space ids mean the same; the name before the digits is for people."""
+    return space.rpartition(":")[2] == other.rpartition(":")[2]

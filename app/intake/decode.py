@@ -128,7 +128,12 @@ def _scale_16_bit(image: Image.Image, noted: list[str]) -> Image.Image:
         return image
     noted.append("grey_16bit_scaled")
     values = np.asarray(image).astype(np.float32)
-    return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    grey = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    clear_value = image.info.get("transparency")
+    if clear_value is None:
+        return grey
+    opaque = Image.fromarray(np.where(values == clear_value, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (grey, opaque))
 
 
 def _flatten_alpha(image: Image.Image, noted: list[str]) -> Image.Image:

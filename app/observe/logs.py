@@ -22,7 +22,12 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    render: list[Processor] = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    render: list[Processor] = [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # the rich one shows image bytes
+        )
+    ]
     if log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stdout)
@@ -35,5 +40,5 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for chatty in ("uvicorn", "uvicorn.error", "httpx"):
-        logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
+    logging.captureWarnings(capture=True)
+    logging.getLogger("httpx").setLevel(max(root.level, logging.WARNING))

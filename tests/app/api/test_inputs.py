@@ -1,0 +1,318 @@
+"""The three forms of a request, read over a real socket."""
+
+import base64
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.answers import check_error, embeddings, post_images
+from tests.app.fake_embedder import expected_pooled
+from tests.app.images import plain_png
+from tests.app.service_server import ServiceServer
+
+COLOUR = (10, 20, 30)
+PNG = plain_png(COLOUR)
+TEXT = base64.b64encode(PNG).decode()
+
+
+def ids_of(answer: httpx.Response) -> list[str | None]:
+    """Return the ids of an answer's items."""
+    assert answer.status_code == 200, answer.text
+    return [item["id"] for item in answer.json()["data"]]
+
+
+def send_json(server: ServiceServer, content: Any, **params: str) -> httpx.Response:
+    """POST JSON to /embed."""
+    return server.client.post("/embed", json=content, params=params)
+
+
+def send_form(
+    server: ServiceServer, files: list[tuple[str, Any]], fields: dict[str, Any] | None = None
+) -> httpx.Response:
+    """POST a multipart form to /embed."""
+    return server.client.post("/embed", files=files, data=fields or {})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["image/png", "image/jpeg", "IMAGE/PNG", "image/x-unknown", "application/octet-stream; a=b"],
+)
+def test_a_raw_body_is_read_by_its_bytes_and_not_by_its_type(
+    server: ServiceServer, content_type: str
+) -> None:
+    answer = server.client.post("/embed", content=PNG, headers={"Content-Type": content_type})
+
+    assert answer.json()["data"][0]["image"]["format"] == "PNG"
+
+
+def test_a_raw_body_takes_its_options_and_id_from_the_query(server: ServiceServer) -> None:
+    options = {"output": "patches", "id": "sku-1"}
+
+    answer = post_images(server.client, "raw", [PNG], options)
+
+    assert ids_of(answer) == ["sku-1"]
+    assert answer.json()["data"][0].keys() == {"index", "id", "image", "patches", "warnings"}
+
+
+def test_an_empty_raw_body_holds_no_image(server: ServiceServer) -> None:
+    check_error(post_images(server.client, "raw", [b""]), 400, "no_images")
+
+
+@pytest.mark.parametrize("field", ["images", "image", "files", "file"])
+def test_every_usual_name_of_a_file_field_is_taken(server: ServiceServer, field: str) -> None:
+    answer = send_form(server, [(field, ("a.png", PNG)), (field, ("b.png", PNG))])
+
+    assert len(answer.json()["data"]) == 2
+
+
+def test_ids_of_a_form_are_its_id_fields_in_order(server: ServiceServer) -> None:
+    files = [("images", ("a.png", PNG)), ("file", ("b.png", PNG))]
+
+    assert ids_of(send_form(server, files, {"id": ["first", "second"]})) == ["first", "second"]
+
+
+@pytest.mark.parametrize("ids", [["one"], ["one", "two", "three"]])
+def test_a_form_has_an_id_for_every_image_or_none(server: ServiceServer, ids: list[str]) -> None:
+    files = [("images", ("a.png", PNG)), ("images", ("b.png", PNG))]
+
+    check_error(send_form(server, files, {"id": ids}), 400, "invalid_parameter", "id")
+
+
+def test_a_form_takes_options_from_fields_and_query(server: ServiceServer) -> None:
+    answer = server.client.post(
+        "/embed?output=both", files={"image": ("a.png", PNG)}, data={"normalize": "false"}
+    )
+
+    assert embeddings(answer).tolist() == [expected_pooled(COLOUR)]
+    assert "patches" in answer.json()["data"][0]
+
+
+def test_an_unknown_file_field_is_named(server: ServiceServer) -> None:
+    check_error(
+        send_form(server, [("picture", ("a.png", PNG))]), 400, "unknown_parameter", "picture"
+    )
+
+
+def test_an_image_field_that_is_no_file_is_refused(server: ServiceServer) -> None:
+    answer = server.client.post(
+        "/embed",
+        content=b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\ntext\r\n--b--\r\n',
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+
+    check_error(answer, 400, "invalid_parameter", "images")
+
+
+def test_a_form_without_files_holds_no_image(server: ServiceServer) -> None:
+    answer = server.client.post(
+        "/embed",
+        content=b'--b\r\nContent-Disposition: form-data; name="output"\r\n\r\nboth\r\n--b--\r\n',
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+
+    check_error(answer, 400, "no_images")
+
+
+BROKEN_FORMS = {
+    "no_boundary": ("multipart/form-data", b"--b\r\n\r\n--b--"),
+    "other_boundary": ("multipart/form-data; boundary=a", b"--b\r\n\r\nx\r\n--b--\r\n"),
+    "no_form_at_all": ("multipart/form-data; boundary=b", PNG),
+    "no_name": (
+        "multipart/form-data; boundary=b",
+        b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
+    ),
+    "no_disposition": (
+        "multipart/form-data; boundary=b",
+        b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n--b--\r\n",
+    ),
+    "long_boundary": ("multipart/form-data; boundary=" + "b" * 300, b"--b--"),
+    "long_field": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="output"\r\n\r\n'
+        + b"x" * 70_000
+        + b"\r\n--b--\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_FORMS)
+def test_a_broken_form_is_refused(server: ServiceServer, kind: str) -> None:
+    content_type, body = BROKEN_FORMS[kind]
+
+    answer = server.client.post("/embed", content=body, headers={"Content-Type": content_type})
+
+    check_error(answer, 400, "invalid_multipart")
+
+
+@pytest.mark.parametrize(
+    "charset", ["latin-1", "utf-16", "nonsense", "rot13", "base64", "idna", "undefined", "\xe9"]
+)
+def test_no_charset_of_a_form_is_a_fault_of_the_service(
+    server: ServiceServer, charset: str
+) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n\xff\xfe\r\n--b--\r\n'
+
+    answer = server.client.post(
+        "/embed",
+        content=body,
+        headers=[
+            (
+                b"Content-Type",
+                f"multipart/form-data; boundary=b; charset={charset}".encode("latin-1"),
+            )
+        ],
+    )
+
+    assert answer.status_code == 400, answer.text
+
+
+def test_json_takes_bare_data_uri_and_object_images(server: ServiceServer) -> None:
+    images = [TEXT, f"data:image/png;base64,{TEXT}", {"data": TEXT}, {"data": TEXT, "id": "d"}]
+
+    answer = send_json(server, {"images": images, "normalize": False})
+
+    assert ids_of(answer) == [None, None, None, "d"]
+    assert embeddings(answer).tolist() == [expected_pooled(COLOUR)] * 4
+
+
+def test_json_takes_options_from_the_query_too(server: ServiceServer) -> None:
+    answer = send_json(server, {"images": [TEXT], "output": "both"}, normalize="false")
+
+    assert embeddings(answer).tolist() == [expected_pooled(COLOUR)]
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
+def test_the_json_type_may_carry_a_charset(server: ServiceServer, content_type: str) -> None:
+    answer = server.client.post(
+        "/embed",
+        content=f'{{"images": ["{TEXT}"]}}'.encode(),
+        headers={"Content-Type": content_type},
+    )
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"images": [NaN]}',
+        b'{"images": ["\\ud800"]}',
+        b'{"images": ["\xff"]}',
+        b"[" * 50_000,
+        b"\x1f\x8b\x08\x00gzip",
+    ],
+    ids=[
+        "empty",
+        "half",
+        "list",
+        "string",
+        "null",
+        "nan",
+        "surrogate",
+        "not_utf8",
+        "deep",
+        "gzip",
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(server: ServiceServer, body: bytes) -> None:
+    answer = server.client.post(
+        "/embed", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    check_error(answer, 400, "invalid_json")
+
+
+@pytest.mark.parametrize("content", [{}, {"images": []}, {"images": None}, {"output": "both"}])
+def test_json_without_images_is_refused(server: ServiceServer, content: dict[str, Any]) -> None:
+    check_error(send_json(server, content), 400, "no_images", "images")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "param"),
+    [
+        ({"images": [TEXT], "colour": 1}, "unknown_parameter", "colour"),
+        ({"images": [{"data": TEXT, "name": 1}]}, "unknown_parameter", "images[0].name"),
+        ({"images": TEXT}, "invalid_parameter", "images"),
+        ({"images": [TEXT, 5]}, "invalid_parameter", "images[1]"),
+        ({"images": [{}]}, "invalid_parameter", "images[0]"),
+        ({"images": [{"data": TEXT, "url": "http://a/"}]}, "invalid_parameter", "images[0]"),
+        ({"images": [{"data": 5}]}, "invalid_parameter", "images[0].data"),
+        ({"images": [{"data": TEXT, "id": 5}]}, "invalid_parameter", "images[0].id"),
+        ({"images": [{"data": TEXT, "id": "x" * 257}]}, "invalid_parameter", "images[0].id"),
+        ({"images": [TEXT], "output": "all"}, "invalid_parameter", "output"),
+        ({"images": [TEXT], "normalize": "perhaps"}, "invalid_parameter", "normalize"),
+        ({"images": [TEXT], "encoding": "hex"}, "invalid_parameter", "encoding"),
+        ({"images": [TEXT], "dtype": "int8"}, "invalid_parameter", "dtype"),
+        ({"images": [TEXT], "on_error": "ignore"}, "invalid_parameter", "on_error"),
+        ({"images": [TEXT], "expect_space": 5}, "invalid_parameter", "expect_space"),
+    ],
+)
+def test_json_that_does_not_fit_is_refused_by_name(
+    server: ServiceServer, content: dict[str, Any], code: str, param: str
+) -> None:
+    check_error(send_json(server, content), 400, code, param)
+
+
+@pytest.mark.parametrize("form", ["raw", "multipart"])
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [
+        ("colour", "1", "unknown_parameter"),
+        ("output", "all", "invalid_parameter"),
+        ("normalize", "perhaps", "invalid_parameter"),
+        ("encoding", "hex", "invalid_parameter"),
+        ("dtype", "int8", "invalid_parameter"),
+        ("on_error", "ignore", "invalid_parameter"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_by_name(
+    server: ServiceServer, form: str, option: str, value: str, code: str
+) -> None:
+    check_error(post_images(server.client, form, [PNG], {option: value}), 400, code, option)
+
+
+def test_an_option_given_twice_is_refused(server: ServiceServer) -> None:
+    url = "/embed?output=both&output=pooled"
+    raw = server.client.post(url, content=PNG, headers={"Content-Type": "image/png"})
+    form = server.client.post(url, files={"images": ("a.png", PNG)})
+    in_json = server.client.post(url, json={"images": [TEXT]})
+
+    for answer in (raw, form, in_json):
+        check_error(answer, 400, "invalid_parameter", "output")
+
+
+def test_an_unknown_name_is_shown_cut_and_without_odd_characters(server: ServiceServer) -> None:
+    answer = send_json(server, {"images": [TEXT], "\u2028\n" + "x" * 500: 1})
+
+    check_error(answer, 400, "unknown_parameter", "??" + "x" * 62)
+
+
+def test_urls_are_refused_by_a_service_that_fetches_none(server: ServiceServer) -> None:
+    answer = send_json(server, {"images": [TEXT, {"url": "http://127.0.0.1/a.png"}]})
+
+    check_error(answer, 403, "url_input_disabled", "images[1].url")
+
+
+@pytest.mark.parametrize("form", ["multipart", "json"])
+def test_more_images_than_allowed_are_refused(server: ServiceServer, form: str) -> None:
+    assert post_images(server.client, form, [PNG] * 5).status_code == 200
+    check_error(post_images(server.client, form, [PNG] * 6), 413, "too_many_images")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "", "application/x-www-form-urlencoded", "imagepng", "json"]
+)
+def test_another_content_type_is_refused(server: ServiceServer, content_type: str) -> None:
+    answer = server.client.post("/embed", content=PNG, headers={"Content-Type": content_type})
+
+    check_error(answer, 415, "unsupported_media_type")
+
+
+def test_a_request_without_content_type_is_refused(server: ServiceServer) -> None:
+    check_error(server.client.post("/embed"), 415, "unsupported_media_type")

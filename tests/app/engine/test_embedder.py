@@ -1,0 +1,283 @@
+"""The real model behind the engine, against transformers, and the errors of a start."""
+
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from app.engine.embedder import SiglipEmbedder, StartError, load_embedder
+from tests.app.answers import cosines
+from tests.app.images import scene
+from tests.app.reference_pipeline import ReferencePipeline
+from tests.hub_server import HubServer
+from tests.reference import (
+    ReferenceCheckpoint,
+    edit_json,
+    save_checkpoint,
+    tiny_vision_config,
+    write_checkpoint,
+)
+
+UNREACHABLE = "google/siglip-tiny-patch8-32"
+
+
+def load(folder: Path | str, **options: object) -> SiglipEmbedder:
+    """Load a checkpoint on the CPU in float32 unless told otherwise."""
+    arguments: dict[str, object] = {"device": "cpu", "dtype": "float32", "max_batch_size": 4}
+    return load_embedder(str(folder), **(arguments | options))  # type: ignore[arg-type]
+
+
+def space_of(folder: Path | str, **options: object) -> tuple[str, str]:
+    """Return name and digest of a checkpoint's space."""
+    name, _, digest = load(folder, **options).info.space.rpartition(":")
+    return name, digest
+
+
+def start_error(model: Path | str, **options: object) -> str:
+    """Return the one line with which a start is refused."""
+    with pytest.raises(StartError) as refused:
+        load(model, **options)
+    message = str(refused.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint that a test may change."""
+    return Path(copytree(tiny_checkpoint.folder, tmp_path / "checkpoint"))
+
+
+def embed_all(embedder: SiglipEmbedder, images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+    """Return pooled and patch vectors of images in one batch."""
+    vectors = embedder.embed(np.stack([embedder.resize(image) for image in images]), patches=True)
+    assert vectors.patches is not None
+    return vectors.pooled, vectors.patches
+
+
+def test_float32_vectors_are_those_of_the_reference(
+    tiny_checkpoint: ReferenceCheckpoint,
+    tiny_reference: ReferencePipeline,
+    photographs: list[Image.Image],
+) -> None:
+    pooled, patches = embed_all(load(tiny_checkpoint.folder), photographs)
+
+    for index, photograph in enumerate(photographs):
+        reference_pooled, reference_patches = tiny_reference.vectors(photograph)
+        np.testing.assert_allclose(pooled[index], reference_pooled, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(patches[index], reference_patches, rtol=0, atol=1e-4)
+        assert cosines(pooled[index], reference_pooled) >= 0.99999
+        assert cosines(patches[index], reference_patches).min() >= 0.99999
+
+
+def test_bfloat16_vectors_are_near_those_of_the_reference(
+    tiny_checkpoint: ReferenceCheckpoint,
+    tiny_reference: ReferencePipeline,
+    photographs: list[Image.Image],
+) -> None:
+    embedder = load(tiny_checkpoint.folder, dtype="bfloat16")
+
+    pooled, patches = embed_all(embedder, photographs)
+
+    assert embedder.info.dtype == "bfloat16"
+    assert pooled.dtype == patches.dtype == np.float32
+    for index, photograph in enumerate(photographs):
+        assert cosines(pooled[index], tiny_reference.pooled(photograph)) >= 0.999
+
+
+def test_patches_are_left_out_when_not_asked_for(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    embedder = load(tiny_checkpoint.folder)
+    pixels = np.stack([embedder.resize(scene(seed)) for seed in range(3)])
+
+    without, with_patches = embedder.embed(pixels), embedder.embed(pixels, patches=True)
+
+    assert without.patches is None
+    assert with_patches.patches is not None
+    assert with_patches.patches.shape == (3, 16, 32)
+    assert np.array_equal(without.pooled, with_patches.pooled)
+
+
+def test_the_model_describes_itself(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    info = load(tiny_checkpoint.folder).info
+
+    assert (info.dim, info.image_size, info.patch_size, info.grid) == (32, 32, 8, (4, 4))
+    assert (info.device, info.dtype) == ("cpu", "float32")
+    assert info.model == tiny_checkpoint.folder.name
+    assert info.revision is None
+    assert info.pretrained
+
+
+def test_auto_takes_a_dtype_that_there_is(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+
+    info = load(tiny_checkpoint.folder, dtype="auto").info
+
+    assert info.dtype == ("bfloat16" if native else "float32")
+
+
+def test_a_hub_model_keeps_its_name_and_commit(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    commit = hub.publish("owner/siglip-tiny", tiny_checkpoint.folder)
+
+    info = load("owner/siglip-tiny").info
+
+    assert (info.model, info.revision) == ("owner/siglip-tiny", commit)
+    assert info.space.startswith("siglip-tiny:")
+
+
+def test_random_weights_of_a_shape_say_that_they_are() -> None:
+    first, again = load("random:tiny-patch8-32"), load("random:tiny-patch8-32")
+    image = np.stack([first.resize(scene(0))])
+
+    assert not first.info.pretrained
+    assert first.info.model == "random:tiny-patch8-32"
+    assert first.info.space == again.info.space
+    assert np.array_equal(first.embed(image).pooled, again.embed(image).pooled)
+
+
+def test_no_folder_stops_the_start(tmp_path: Path) -> None:
+    assert "no folder" in start_error(tmp_path / "none")
+
+
+def test_a_folder_without_a_checkpoint_stops_the_start(tmp_path: Path) -> None:
+    assert "config.json" in start_error(tmp_path)
+
+
+def test_an_unreachable_hub_stops_the_start_and_names_the_ways_out() -> None:
+    message = start_error(UNREACHABLE)
+
+    assert "hub cannot be reached" in message
+    assert "local folder" in message
+    assert "random:" in message
+
+
+def test_an_unreachable_hub_leads_to_random_weights_only_when_asked_for() -> None:
+    info = load(UNREACHABLE, random_fallback=True).info
+
+    assert info.model == "random:tiny-patch8-32"
+    assert not info.pretrained
+
+
+def test_a_hub_that_has_no_such_model_never_leads_to_random_weights(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish("owner/another", tiny_checkpoint.folder)
+
+    assert UNREACHABLE in start_error(UNREACHABLE, random_fallback=True)
+
+
+def test_a_missing_folder_never_leads_to_random_weights(tmp_path: Path) -> None:
+    start_error(tmp_path / "none", random_fallback=True)
+
+
+def test_an_unknown_shape_stops_the_start() -> None:
+    assert "unknown shape" in start_error("random:enormous-patch16-224")
+
+
+def test_an_unreachable_model_of_unknown_shape_stops_the_start() -> None:
+    assert "someone/strange-model" in start_error("someone/strange-model", random_fallback=True)
+
+
+def test_a_checkpoint_without_pooling_head_stops_the_start(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, tiny_vision_config(vision_use_head=False), keys="flat")
+
+    assert "pooling head" in start_error(tmp_path)
+
+
+def test_a_processor_of_another_size_stops_the_start(checkpoint: Path) -> None:
+    edit_json(checkpoint / "preprocessor_config.json", size={"height": 64, "width": 64})
+
+    message = start_error(checkpoint)
+
+    assert "64x64" in message
+    assert "32" in message
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_there_is_not_stops_the_start(
+    tiny_checkpoint: ReferenceCheckpoint, device: str
+) -> None:
+    assert device in start_error(tiny_checkpoint.folder, device=device)
+
+
+def test_weights_that_do_not_fit_stop_the_start(checkpoint: Path) -> None:
+    config = (checkpoint / "config.json").read_text()
+    (checkpoint / "config.json").write_text(
+        config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    )
+
+    assert "layers.2" in start_error(checkpoint)
+
+
+def test_a_damaged_weight_file_stops_the_start(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_bytes(
+        b"\x10\x00\x00\x00\x00\x00\x00\x00not json at all"
+    )
+
+    assert "safetensors" in start_error(checkpoint)
+
+
+def test_a_checkpoint_without_processor_is_resized_like_siglip(
+    checkpoint: Path, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    (checkpoint / "preprocessor_config.json").unlink()
+
+    assert np.array_equal(
+        load(checkpoint).resize(scene(0)), load(tiny_checkpoint.folder).resize(scene(0))
+    )
+
+
+def test_the_space_names_the_folder_and_is_the_same_wherever_that_lies(
+    tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
+) -> None:
+    name = tiny_checkpoint.folder.name
+    moved = copytree(tiny_checkpoint.folder, tmp_path / name)
+
+    assert space_of(moved) == space_of(tiny_checkpoint.folder)
+    assert space_of(moved)[0] == name
+
+
+def test_a_folder_renamed_changes_the_name_of_the_space_and_not_its_digest(
+    tiny_checkpoint: ReferenceCheckpoint, checkpoint: Path
+) -> None:
+    original, renamed = space_of(tiny_checkpoint.folder), space_of(checkpoint)
+
+    assert renamed[1] == original[1]
+    assert renamed[0] == "checkpoint" != original[0]
+
+
+def test_the_spelling_of_a_checkpoint_is_no_part_of_its_space(
+    tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
+) -> None:
+    save_checkpoint(tiny_checkpoint.model, tmp_path / "flat", keys="flat")
+    save_checkpoint(tiny_checkpoint.model, tmp_path / "sharded", max_shard_size="20KB")
+
+    digest = space_of(tiny_checkpoint.folder)[1]
+
+    assert space_of(tmp_path / "flat")[1] == digest
+    assert space_of(tmp_path / "sharded")[1] == digest
+
+
+def test_batch_size_is_no_part_of_the_space(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    folder = tiny_checkpoint.folder
+
+    assert space_of(folder, max_batch_size=1) == space_of(folder, max_batch_size=8)
+
+
+def test_precision_resize_and_weights_are_part_of_the_space(
+    tiny_checkpoint: ReferenceCheckpoint, checkpoint: Path, tmp_path: Path
+) -> None:
+    original = space_of(tiny_checkpoint.folder)[1]
+    bfloat16 = space_of(tiny_checkpoint.folder, dtype="bfloat16")[1]
+    edit_json(checkpoint / "preprocessor_config.json", resample=2)
+    bilinear = space_of(checkpoint)[1]
+    write_checkpoint(tmp_path / "other-weights", seed=1)
+    other_weights = space_of(tmp_path / "other-weights")[1]
+
+    assert len({original, bfloat16, bilinear, other_weights}) == 4

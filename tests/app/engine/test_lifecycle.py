@@ -1,0 +1,135 @@
+"""The engine's states from loading to draining."""
+
+import asyncio
+import threading
+
+import pytest
+
+from app.engine.embedder import StartError
+from app.engine.lifecycle import Engine, Status
+from app.engine.protocol import Embedder
+from app.engine.service import EmbeddingService
+from app.errors import NotReadyError, WorkerDeadError
+from app.intake.decode import DecodeLimits
+from tests.app.fake_embedder import ENDS_THREAD, FakeEmbedder
+from tests.app.images import plain_png
+
+WAIT_S = 30
+
+
+def build(embedder: Embedder) -> EmbeddingService:
+    """Build a small service."""
+    return EmbeddingService(
+        embedder,
+        decode_limits=DecodeLimits(10_000, 10_000, 1_000, frozenset({"png"})),
+        max_batch_size=2,
+        max_wait_s=0,
+        queue_images=4,
+    )
+
+
+def status_of(engine: Engine) -> Status:
+    """Return the status of this moment."""
+    return engine.status
+
+
+def test_an_engine_is_loading_until_its_model_is_there() -> None:
+    engine, loaded = Engine(build), threading.Event()
+
+    def load() -> Embedder:
+        assert loaded.wait(WAIT_S)
+        return FakeEmbedder()
+
+    async def scenario() -> None:
+        starting = asyncio.create_task(engine.start(load))
+        await asyncio.sleep(0.01)
+        assert status_of(engine) == "loading"
+        assert engine.service is None
+        with pytest.raises(NotReadyError):
+            engine.require_service()
+        loaded.set()
+        await starting
+        assert status_of(engine) == "ok"
+        assert engine.require_service() is engine.service
+        await engine.close(WAIT_S)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fault", [StartError("no such model"), RuntimeError(), MemoryError()])
+def test_an_engine_whose_model_cannot_be_loaded_has_failed(fault: Exception) -> None:
+    engine = Engine(build)
+
+    def load() -> Embedder:
+        raise fault
+
+    with pytest.raises(type(fault)):
+        asyncio.run(engine.start(load))
+
+    assert status_of(engine) == "failed"
+    with pytest.raises(NotReadyError):
+        engine.require_service()
+
+
+def test_an_engine_whose_service_cannot_be_built_has_failed() -> None:
+    def cannot_build(_: Embedder) -> EmbeddingService:
+        raise RuntimeError
+
+    engine = Engine(cannot_build)
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(engine.start(FakeEmbedder))
+
+    assert status_of(engine) == "failed"
+
+
+def test_an_engine_without_its_thread_is_dead() -> None:
+    engine = Engine(build)
+
+    async def scenario() -> None:
+        await engine.start(FakeEmbedder)
+        service = engine.require_service()
+        await service.embed(
+            [lambda: plain_png((ENDS_THREAD, 0, 0))], patches=False, partial=False, timeout_s=WAIT_S
+        )
+
+    with pytest.raises(Exception, match="the inference thread is gone"):
+        asyncio.run(scenario())
+
+    assert status_of(engine) == "dead"
+    with pytest.raises(WorkerDeadError):
+        engine.require_service()
+
+
+def test_a_draining_engine_still_serves_until_it_is_closed() -> None:
+    engine = Engine(build)
+
+    async def scenario() -> None:
+        await engine.start(FakeEmbedder)
+        engine.drain()
+        assert status_of(engine) == "draining"
+        served = await engine.require_service().embed(
+            [lambda: plain_png((10, 0, 0))], patches=False, partial=False, timeout_s=WAIT_S
+        )
+        assert len(served.outcomes) == 1
+        await engine.close(WAIT_S)
+
+    asyncio.run(scenario())
+    assert status_of(engine) == "draining"
+
+
+def test_an_engine_that_never_loaded_can_be_closed() -> None:
+    engine = Engine(build)
+
+    asyncio.run(engine.close(WAIT_S))
+
+    assert status_of(engine) == "draining"
+    with pytest.raises(NotReadyError):
+        engine.require_service()
+
+
+def test_the_uptime_grows() -> None:
+    engine = Engine(build)
+    first = engine.uptime_s
+
+    assert 0 <= first <= engine.uptime_s

@@ -1,0 +1,326 @@
+"""Encoded images to vectors: permits, deadlines, order, partial failure."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import pytest
+
+from app.engine.service import Embedded, EmbeddedImage, EmbeddingService, ImageSource
+from app.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    ImagesFailedError,
+    InvalidBase64Error,
+    QueueFullError,
+    ServiceError,
+    WorkerDeadError,
+)
+from app.intake.decode import DecodeLimits
+from tests.app.fake_embedder import (
+    ENDS_THREAD,
+    GIVES_NAN,
+    RAISES,
+    RESIZE_RAISES,
+    FakeEmbedder,
+    expected_pooled,
+)
+from tests.app.images import NO_IMAGE, plain_png, truncated_jpeg
+
+WAIT_S = 30
+LIMITS = DecodeLimits(1_000_000, 1_000_000, 5_000, frozenset({"jpeg", "png"}))
+Result = TypeVar("Result")
+
+
+@pytest.fixture
+def fake() -> FakeEmbedder:
+    """The embedder of `service`."""
+    return FakeEmbedder()
+
+
+@pytest.fixture
+def service(fake: FakeEmbedder) -> Iterator[EmbeddingService]:
+    """A service with room for eight images, in batches of four."""
+    service = EmbeddingService(
+        fake, decode_limits=LIMITS, max_batch_size=4, max_wait_s=0, queue_images=8
+    )
+    yield service
+    fake.gate.set()
+    service.close(WAIT_S)
+
+
+def red(*shades: int) -> list[ImageSource]:
+    """Return sources of images of one shade of red each."""
+    return [partial(plain_png, (shade, 0, 0)) for shade in shades]
+
+
+def run(awaitable: Callable[[], Awaitable[Result]]) -> Result:
+    """Run one coroutine on a loop of its own."""
+
+    async def main() -> Result:
+        return await awaitable()
+
+    return asyncio.run(main())
+
+
+async def embed(
+    service: EmbeddingService,
+    sources: Sequence[ImageSource],
+    *,
+    on_error: str = "fail",
+    patches: bool = False,
+    timeout_s: float = WAIT_S,
+) -> Embedded:
+    """Call the service."""
+    return await service.embed(
+        sources, patches=patches, partial=on_error == "partial", timeout_s=timeout_s
+    )
+
+
+async def until_one_is_queued(service: EmbeddingService) -> None:
+    """Wait until an image is in the batcher's queue."""
+    async with asyncio.timeout(WAIT_S):
+        while service.batcher.oldest_age_s == 0:  # noqa: ASYNC110 # another thread's state
+            await asyncio.sleep(0.001)
+
+
+def codes_of(embedded: Embedded) -> list[str | None]:
+    """Return the error code of each outcome, None for vectors."""
+    return [
+        outcome.code if isinstance(outcome, ServiceError) else None for outcome in embedded.outcomes
+    ]
+
+
+def test_vectors_keep_the_order_of_the_request(service: EmbeddingService) -> None:
+    embedded = run(lambda: embed(service, red(50, 10, 40, 20, 30, 60)))
+
+    for outcome, shade in zip(embedded.outcomes, (50, 10, 40, 20, 30, 60), strict=True):
+        assert isinstance(outcome, EmbeddedImage)
+        assert outcome.vectors.pooled.tolist() == expected_pooled((shade, 0, 0))
+
+
+def test_where_the_time_went_is_told(service: EmbeddingService) -> None:
+    stage_s = run(lambda: embed(service, red(10))).stage_s
+
+    assert list(stage_s) == ["decode", "queue", "forward"]
+    assert all(seconds >= 0 for seconds in stage_s.values())
+
+
+def test_patches_come_only_when_asked_for(service: EmbeddingService) -> None:
+    for patches in (False, True):
+        (outcome,) = run(partial(embed, service, red(10), patches=patches)).outcomes
+        assert isinstance(outcome, EmbeddedImage)
+        assert (outcome.vectors.patches is not None) == patches
+
+
+def test_a_bad_image_fails_the_request_before_anything_is_computed(
+    service: EmbeddingService, fake: FakeEmbedder
+) -> None:
+    sources = [*red(10), lambda: NO_IMAGE, *red(20), truncated_jpeg]
+
+    with pytest.raises(ImagesFailedError) as failed:
+        run(lambda: embed(service, sources))
+
+    assert [(index, error.code) for index, error in failed.value.details] == [
+        (1, "unsupported_image_format"),
+        (3, "image_truncated"),
+    ]
+    assert fake.batches == []
+
+
+def test_partial_gives_the_good_images_their_vectors(service: EmbeddingService) -> None:
+    sources = [*red(10), lambda: NO_IMAGE, *red(GIVES_NAN, RAISES, RESIZE_RAISES, 20)]
+
+    embedded = run(lambda: embed(service, sources, on_error="partial"))
+
+    assert codes_of(embedded) == [
+        None,
+        "unsupported_image_format",
+        "non_finite",
+        "internal",
+        "image_undecodable",
+        None,
+    ]
+
+
+def test_a_source_may_refuse_for_itself(service: EmbeddingService) -> None:
+    def refuse() -> bytes:
+        raise InvalidBase64Error("the data is not valid base64")
+
+    embedded = run(lambda: embed(service, [*red(10), refuse], on_error="partial"))
+
+    assert codes_of(embedded) == [None, "invalid_base64"]
+
+
+def test_a_request_over_the_queue_is_refused_before_decoding(
+    service: EmbeddingService, fake: FakeEmbedder
+) -> None:
+    with pytest.raises(QueueFullError) as refused:
+        run(lambda: embed(service, red(*range(10, 19))))
+
+    assert refused.value.retry_after_s is not None
+    assert 1 <= refused.value.retry_after_s <= 30
+    assert fake.resized == 0
+    assert service.admitted_images == 0
+
+
+def test_a_waiting_request_holds_its_permits(service: EmbeddingService, fake: FakeEmbedder) -> None:
+    async def scenario() -> None:
+        fake.gate.clear()
+        waiting = asyncio.create_task(embed(service, red(1, 2, 3, 4, 5)))
+        await asyncio.to_thread(fake.wait_until_entered)
+        assert service.admitted_images == 5
+        with pytest.raises(QueueFullError):
+            await embed(service, red(10, 11, 12, 13))
+        fits = asyncio.create_task(embed(service, red(10, 11, 12)))
+        await asyncio.sleep(0)
+        assert service.admitted_images == 8
+        fake.gate.set()
+        await asyncio.gather(waiting, fits)
+
+    run(scenario)
+    assert service.admitted_images == 0
+
+
+@pytest.mark.parametrize("on_error", ["fail", "partial"])
+@pytest.mark.parametrize(
+    "sources",
+    [
+        red(10, 20),
+        [*red(10), lambda: NO_IMAGE],
+        [lambda: NO_IMAGE],
+        red(10, RAISES),
+        red(GIVES_NAN),
+        red(RESIZE_RAISES),
+        red(ENDS_THREAD),
+    ],
+    ids=["good", "mixed", "bad", "model_fault", "nan", "resize_fault", "dying"],
+)
+def test_permits_come_back_after_every_outcome(
+    service: EmbeddingService, sources: list[ImageSource], on_error: str
+) -> None:
+    async def scenario() -> None:
+        try:
+            await embed(service, sources, on_error=on_error)
+        except ServiceError:
+            return
+
+    run(scenario)
+
+    assert service.admitted_images == 0
+
+
+def test_a_request_out_of_time_is_dropped_and_never_computed(
+    service: EmbeddingService, fake: FakeEmbedder
+) -> None:
+    async def scenario() -> None:
+        fake.gate.clear()
+        busy = asyncio.create_task(embed(service, red(1)))
+        await asyncio.to_thread(fake.wait_until_entered)
+        with pytest.raises(DeadlineExceededError):
+            await embed(service, red(10, 11), timeout_s=0.05)
+        assert service.admitted_images == 1
+        fake.gate.set()
+        await busy
+        await embed(service, red(20))
+
+    run(scenario)
+    assert [shade for shade, _, _ in fake.computed] == [1, 20]
+    assert service.admitted_images == 0
+
+
+def test_a_request_that_is_given_up_is_never_computed(
+    service: EmbeddingService, fake: FakeEmbedder
+) -> None:
+    async def scenario() -> None:
+        fake.gate.clear()
+        busy = asyncio.create_task(embed(service, red(1)))
+        await asyncio.to_thread(fake.wait_until_entered)
+        given_up = asyncio.create_task(embed(service, red(10)))
+        await until_one_is_queued(service)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        fake.gate.set()
+        await busy
+
+    run(scenario)
+    assert [shade for shade, _, _ in fake.computed] == [1]
+    assert service.admitted_images == 0
+
+
+def test_a_dead_worker_is_told_to_all_who_wait_and_who_come(
+    service: EmbeddingService, fake: FakeEmbedder
+) -> None:
+    async def scenario() -> list[BaseException | Embedded]:
+        fake.gate.clear()
+        waiting = [asyncio.create_task(embed(service, red(1)))]
+        await asyncio.to_thread(fake.wait_until_entered)
+        waiting += [
+            asyncio.create_task(embed(service, red(shade))) for shade in (ENDS_THREAD, 10, 20)
+        ]
+        await until_one_is_queued(service)
+        fake.gate.set()
+        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), WAIT_S)
+
+    outcomes = run(scenario)
+
+    assert isinstance(outcomes[0], Embedded)
+    codes = [outcome.code for outcome in outcomes if isinstance(outcome, ServiceError)]
+    assert codes == ["worker_dead"] * 3
+    assert not service.batcher.alive
+    with pytest.raises(WorkerDeadError):
+        run(lambda: embed(service, red(10)))
+
+
+def test_a_closed_service_says_that_it_is_draining(service: EmbeddingService) -> None:
+    service.batcher.stop(WAIT_S)
+
+    with pytest.raises(DrainingError):
+        run(lambda: embed(service, red(10)))
+
+
+@pytest.mark.parametrize(
+    ("size", "pretrained", "warnings"),
+    [
+        ((4, 4), True, ()),
+        ((3, 9), True, ("upscaled",)),
+        ((9, 3), False, ("upscaled", "random_weights")),
+        ((9, 9), False, ("random_weights",)),
+    ],
+)
+def test_what_was_seen_of_an_image_is_told(
+    size: tuple[int, int], pretrained: bool, warnings: tuple[str, ...]
+) -> None:
+    service = EmbeddingService(
+        FakeEmbedder(pretrained=pretrained),
+        decode_limits=LIMITS,
+        max_batch_size=1,
+        max_wait_s=0,
+        queue_images=1,
+    )
+    (outcome,) = run(lambda: embed(service, [partial(plain_png, (10, 0, 0), size)])).outcomes
+    service.close(WAIT_S)
+
+    assert isinstance(outcome, EmbeddedImage)
+    assert (outcome.seen.width, outcome.seen.height) == size
+    assert outcome.seen.format == "PNG"
+    assert outcome.seen.warnings == warnings
+
+
+def test_many_requests_at_once_get_each_their_own(service: EmbeddingService) -> None:
+    async def one(shade: int) -> float:
+        while True:
+            try:
+                (outcome,) = (await embed(service, red(shade))).outcomes
+            except QueueFullError:
+                await asyncio.sleep(0.001)
+            else:
+                assert isinstance(outcome, EmbeddedImage)
+                return float(outcome.vectors.pooled[0])
+
+    async def scenario() -> list[float]:
+        return await asyncio.gather(*(one(shade) for shade in range(100)))
+
+    assert run(scenario) == list(map(float, range(100)))

@@ -1,0 +1,123 @@
+"""The one fake: an Embedder whose vectors are colours, and which fails on demand.
+
+Images of one colour give a vector that tells the colour, so a test sees whose vector it holds. Some
+shades of red make it fail.
+"""
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from app.engine.protocol import Float32Array, ModelInfo, UInt8Array, Vectors
+
+RAISES = 201
+GIVES_NAN = 202
+GIVES_INFINITE_PATCH = 203
+ENDS_THREAD = 204
+GIVES_ZERO = 205
+GIVES_HUGE = 206
+LOSES_A_ROW = 207
+RESIZE_RAISES = 208
+RESIZES_WRONG = 209
+"""Values of the red channel that make the fake fail."""
+
+SIDE = 4
+SPACE = "fake:0123456789ab"
+_WAIT_S = 30
+
+
+@dataclass(frozen=True)
+class SeenBatch:
+    """One call of `embed`: the colours of its images, and whether patches were asked for."""
+
+    colours: list[tuple[int, int, int]]
+    patches: bool
+
+
+@dataclass
+class FakeEmbedder:
+    """Vectors are (red, green, blue, 1); each of the 4 patches is its own mean colour and 2.
+
+    While `gate` is closed, `embed` waits in it; `entered` counts the calls that came as far.
+    """
+
+    pretrained: bool = True
+    gate: threading.Event = field(default_factory=threading.Event)
+    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    batches: list[SeenBatch] = field(default_factory=list)
+    resized: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @property
+    def info(self) -> ModelInfo:
+        return ModelInfo(
+            model="fake/colours",
+            revision="0" * 40,
+            space=SPACE,
+            dim=4,
+            image_size=SIDE,
+            patch_size=SIDE // 2,
+            grid=(2, 2),
+            device="cpu",
+            dtype="float32",
+            pretrained=self.pretrained,
+        )
+
+    @property
+    def computed(self) -> list[tuple[int, int, int]]:
+        """The colours of all images that reached `embed`, in order."""
+        return [colour for batch in self.batches for colour in batch.colours]
+
+    def resize(self, image: Image.Image) -> UInt8Array:
+        self.resized += 1
+        pixels = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST))
+        if pixels[0, 0, 0] == RESIZE_RAISES:
+            raise RuntimeError("resize failed")
+        return pixels[1:] if pixels[0, 0, 0] == RESIZES_WRONG else pixels
+
+    def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+        self.entered.release()
+        assert self.gate.wait(_WAIT_S), "the gate stayed closed"
+        colours = [(int(row[0, 0, 0]), int(row[0, 0, 1]), int(row[0, 0, 2])) for row in pixels]
+        self.batches.append(SeenBatch(colours, patches))
+        reds = np.array([red for red, _, _ in colours])
+        if ENDS_THREAD in reds:
+            raise SystemExit
+        if RAISES in reds:
+            raise RuntimeError("embed failed")
+        vectors = _colour_vectors(pixels, patches=patches)
+        _spoil(vectors, reds)
+        return Vectors(vectors.pooled[:-1], None) if LOSES_A_ROW in reds else vectors
+
+    def wait_until_entered(self) -> None:
+        """Wait until one more call of `embed` has begun."""
+        assert self.entered.acquire(timeout=_WAIT_S), "embed was not called"
+
+
+def expected_pooled(colour: tuple[int, int, int]) -> list[float]:
+    """Return the raw pooled vector of an image of one colour."""
+    return [*map(float, colour), 1.0]
+
+
+def _colour_vectors(pixels: UInt8Array, *, patches: bool) -> Vectors:
+    batch = len(pixels)
+    pooled = np.concatenate(
+        [pixels.astype(np.float32).mean((1, 2)), np.ones((batch, 1), np.float32)], axis=1
+    )
+    half = SIDE // 2
+    quarters = pixels.astype(np.float32).reshape(batch, 2, half, 2, half, 3).mean((2, 4))
+    means: Float32Array = quarters.reshape(batch, 4, 3)
+    marked = np.concatenate([means, np.full((batch, 4, 1), 2, np.float32)], axis=2)
+    return Vectors(pooled.astype(np.float32), marked if patches else None)
+
+
+def _spoil(vectors: Vectors, reds: np.ndarray) -> None:
+    vectors.pooled[reds == GIVES_NAN, 0] = np.nan
+    vectors.pooled[reds == GIVES_ZERO] = 0
+    vectors.pooled[reds == GIVES_HUGE] = 1e6
+    if vectors.patches is not None:
+        vectors.patches[reds == GIVES_INFINITE_PATCH, 3, 0] = np.inf

@@ -1,0 +1,30 @@
+"""A model that takes as long to load as a test wants."""
+
+import os
+import time
+from pathlib import Path
+from shutil import copytree
+
+
+class GatedCheckpoint:
+    """A checkpoint whose config.json is a pipe: reading it waits until `open` is called."""
+
+    def __init__(self, original: Path, folder: Path) -> None:
+        self.folder = Path(copytree(original, folder))
+        self._config = (folder / "config.json").read_bytes()
+        (folder / "config.json").unlink()
+        os.mkfifo(folder / "config.json")
+
+    def open(self) -> None:
+        """Let one reader through; waits for it to come."""
+        give_up_at = time.monotonic() + 30
+        while True:
+            try:
+                pipe = os.open(self.folder / "config.json", os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads yet
+                assert time.monotonic() < give_up_at, "nobody reads config.json"
+                time.sleep(0.01)
+            else:
+                os.write(pipe, self._config)
+                os.close(pipe)
+                return

@@ -1,0 +1,108 @@
+"""Log lines of our own and of libraries, as one JSON object each."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app.observe.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    """Put back what `configure_logs` changes for the whole process."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    chatty = {name: logging.getLogger(name).level for name in ("uvicorn", "uvicorn.error", "httpx")}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, own in chatty.items():
+        logging.getLogger(name).setLevel(own)
+    structlog.reset_defaults()
+    structlog.configure(**before)
+
+
+def fail(message: str) -> None:
+    """Raise what a test wants to see logged."""
+    raise RuntimeError(message)
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    """Return what was logged, one JSON object a line."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_own_and_foreign_lines_have_one_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    structlog.get_logger("own").info("ours", images=3)
+    logging.getLogger("library").warning("theirs %d", 4)
+
+    ours, theirs = lines_of(capsys)
+
+    assert ours.pop("timestamp")
+    assert theirs.pop("timestamp")
+    assert ours == {"event": "ours", "images": 3, "level": "info", "logger": "own"}
+    assert theirs == {"event": "theirs 4", "level": "warning", "logger": "library"}
+
+
+def test_an_exception_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    try:
+        fail("first\nsecond")
+    except RuntimeError:
+        structlog.get_logger("own").exception("failed")
+        logging.getLogger("library").exception("failed too")
+
+    for line in lines_of(capsys):
+        assert "RuntimeError: first\nsecond" in str(line["exception"])
+
+
+def test_a_hostile_message_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    structlog.get_logger("own").info('a\n{"level": "critical"}\x1b[31m', key="\u2028\r\n")
+
+    (line,) = lines_of(capsys)
+
+    assert line["level"] == "info"
+
+
+def test_lines_carry_the_request_id_that_is_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    with structlog.contextvars.bound_contextvars(request_id="r-1"):
+        structlog.get_logger("own").info("ours")
+        logging.getLogger("library").warning("theirs")
+
+    assert [line["request_id"] for line in lines_of(capsys)] == ["r-1", "r-1"]
+
+
+def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("warning", "json")
+    structlog.get_logger("own").info("ours")
+    structlog.get_logger("own").error("loud")
+
+    assert [line["event"] for line in lines_of(capsys)] == ["loud"]
+
+
+def test_libraries_that_chatter_are_kept_short(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("debug", "json")
+    logging.getLogger("httpx").info("chatter")
+    logging.getLogger("httpx").error("trouble")
+
+    assert [line["event"] for line in lines_of(capsys)] == ["trouble"]
+
+
+def test_the_console_form_shows_no_local_values(capsys: pytest.CaptureFixture[str]) -> None:
+    """They may be whole images, or secrets, and drawing them takes seconds."""
+    configure_logs("info", "console")
+    local_value = "".join(["private", "-", "marker"])
+    try:
+        fail(str(len(local_value)))
+    except RuntimeError:
+        structlog.get_logger("own").exception("failed")
+
+    shown = capsys.readouterr().out
+    assert "failed" in shown
+    assert local_value not in shown

@@ -1,0 +1,228 @@
+"""The command line: real processes where signals and exit codes count."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from app.__main__ import cli
+from app.settings import Settings
+from tests.app.answers import cosines
+from tests.app.gated_checkpoint import GatedCheckpoint
+from tests.app.images import encode, scene
+from tests.app.reference_pipeline import ReferencePipeline
+from tests.reference import ReferenceCheckpoint
+
+START_S = 90
+"""Time for a start, importing torch included, on a busy machine."""
+STOP_S = 15
+REPOSITORY = Path(__file__).parents[2]
+
+
+class ServeProcess:
+    """`python -m app serve` on a free port."""
+
+    def __init__(self, **settings: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        own = {"SIGLIP_PORT": str(self.port), "SIGLIP_DEVICE": "cpu", "SIGLIP_DTYPE": "float32"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app", "serve"],
+            cwd=REPOSITORY,
+            env={**os.environ, **own, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def wait_for_status(self, status: str) -> None:
+        """Ask /healthz until it says `status`."""
+        give_up_at = time.monotonic() + START_S
+        while time.monotonic() < give_up_at:
+            assert self.process.poll() is None, self.process.communicate()
+            with suppress(httpx.TransportError):
+                answer = httpx.get(f"{self.url}/healthz", trust_env=False)
+                if answer.json()["status"] == status:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"never {status}")
+
+    def wait_until_it_listens_no_more(self) -> None:
+        """Wait until new connections are refused."""
+        give_up_at = time.monotonic() + STOP_S
+        while time.monotonic() < give_up_at:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+            except ConnectionError:
+                return
+            time.sleep(0.02)
+        raise AssertionError("still listening")
+
+    def end(self, timeout_s: float) -> tuple[int, str, str]:
+        """Wait for the end; return exit code, standard output, standard error."""
+        output, errors = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, output.decode(), errors.decode()
+
+
+@contextmanager
+def serve(**settings: str) -> Iterator[ServeProcess]:
+    """Run the service; whatever happens, it is gone afterwards."""
+    service = ServeProcess(**settings)
+    try:
+        yield service
+    finally:
+        service.process.kill()
+        service.process.communicate()
+
+
+def events(output: str) -> list[dict[str, Any]]:
+    """Read log lines, each of which must be one JSON object."""
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_a_service_answers_and_on_sigterm_finishes_what_it_accepted(
+    tiny_checkpoint: ReferenceCheckpoint, tiny_reference: ReferencePipeline
+) -> None:
+    image = scene(0)
+    body = encode(image)
+    head = (
+        "POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with serve(SIGLIP_MODEL=str(tiny_checkpoint.folder), SIGLIP_COLOUR="red") as service:
+        service.wait_for_status("ok")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=STOP_S) as connection:
+            connection.sendall(head.encode())
+            accepted = connection.recv(1000)
+            service.process.send_signal(signal.SIGTERM)
+            service.wait_until_it_listens_no_more()
+            connection.sendall(body)
+            answer = b""
+            while received := connection.recv(65536):
+                answer += received
+        code, output, errors = service.end(STOP_S)
+
+    assert accepted.startswith(b"HTTP/1.1 100")
+    assert answer.startswith(b"HTTP/1.1 200")
+    (item,) = json.loads(answer.partition(b"\r\n\r\n")[2])["data"]
+    assert cosines(item["embedding"], tiny_reference.pooled(image)) >= 0.99999
+    assert code in (0, 128 + signal.SIGTERM)
+    assert errors == ""
+    check_log(events(output))
+
+
+def check_log(log: list[dict[str, Any]]) -> None:
+    """Assert that the log tells of the unknown setting, of being ready, and of the requests."""
+    assert all(line.keys() >= {"event", "level", "logger", "timestamp"} for line in log)
+    unknown = [line for line in log if line.get("variable") == "SIGLIP_COLOUR"]
+    assert [line["level"] for line in unknown] == ["warning"]
+    (ready,) = [line for line in log if line["event"] == "ready"]
+    assert ready["dim"] == 32
+    requests = [line for line in log if line["event"] == "request"]
+    assert {"method": "POST", "route": "/embed", "status": 200}.items() <= requests[-1].items()
+    assert requests[-1]["request_id"]
+
+
+def test_sigterm_while_loading_ends_the_service_soon(
+    tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
+) -> None:
+    gated = GatedCheckpoint(tiny_checkpoint.folder, tmp_path / "gated")
+    with serve(SIGLIP_MODEL=str(gated.folder)) as service:
+        service.wait_for_status("loading")
+        service.process.send_signal(signal.SIGTERM)
+        code, _, _ = service.end(STOP_S)
+
+    assert code in (0, 128 + signal.SIGTERM)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_service_with_3_and_one_line(
+    tmp_path: Path,
+) -> None:
+    with serve(SIGLIP_MODEL=str(tmp_path / "none")) as service:
+        code, output, errors = service.end(START_S)
+
+    assert code == 3
+    assert errors == ""
+    (line,) = [line for line in events(output) if line["level"] == "critical"]
+    assert line["event"] == "cannot start"
+    assert "no folder" in line["reason"]
+    assert "Traceback" not in output
+
+
+def test_a_bad_setting_ends_the_service_with_2_before_it_listens() -> None:
+    with serve(SIGLIP_MAX_BATCH_SIZE="0") as service:
+        code, output, errors = service.end(START_S)
+
+    assert code == 2
+    assert output == ""
+    assert errors.startswith("SIGLIP_MAX_BATCH_SIZE: ")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SIGLIP_PORT", "99999"),
+        ("SIGLIP_DTYPE", "int8"),
+        ("SIGLIP_FORMATS", "jpeg,exe"),
+        ("SIGLIP_LOG_LEVEL", "loud"),
+        ("SIGLIP_QUEUE_IMAGES", "1"),
+        ("SIGLIP_MAX_BODY_BYTES", "1"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "info"])
+def test_a_bad_setting_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, command: str, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    result = CliRunner().invoke(cli, [command])
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith((f"{variable}: ", f"{variable} must be"))
+
+
+def test_every_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_PORT", "-1")
+    monkeypatch.setenv("SIGLIP_DEVICE", "abacus")
+
+    result = CliRunner().invoke(cli, ["info"])
+
+    named = {line.partition(":")[0] for line in result.stderr.splitlines()}
+    assert named == {"SIGLIP_PORT", "SIGLIP_DEVICE"}
+    assert "abacus" not in result.stderr
+
+
+def test_info_prints_every_setting_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_PORT", "8123")
+
+    result = CliRunner().invoke(cli, ["info"])
+
+    assert result.exit_code == 0
+    printed = dict(line.partition("  # ")[0].split("=", 1) for line in result.stdout.splitlines())
+    assert printed.keys() == {f"SIGLIP_{name.upper()}" for name in Settings.model_fields}
+    assert printed["SIGLIP_PORT"] == "8123"
+    assert printed["SIGLIP_FORMATS"] == "bmp,gif,jpeg,png,webp"
+    assert printed["SIGLIP_REVISION"] == ""
+
+
+def test_what_info_prints_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in CliRunner().invoke(cli, ["info"]).stdout.splitlines():
+        name, value = line.partition("  # ")[0].split("=", 1)
+        monkeypatch.setenv(name, value)
+
+    assert Settings() == Settings.model_construct()

@@ -1,0 +1,106 @@
+"""Settings: read from SIGLIP_* variables, checked each and together, frozen."""
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+
+def test_the_defaults_fit_together() -> None:
+    settings = Settings()
+
+    assert settings.model == "google/siglip-base-patch16-224"
+    assert settings.model_fallback is None
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.formats == {"jpeg", "png", "webp", "gif", "bmp"}
+
+
+def test_every_setting_can_be_set_and_has_a_description() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("SIGLIP_MODEL", "owner/name", "model", "owner/name"),
+        ("SIGLIP_REVISION", "", "revision", None),
+        ("SIGLIP_REVISION", "main", "revision", "main"),
+        ("SIGLIP_MODEL_FALLBACK", "random", "model_fallback", "random"),
+        ("SIGLIP_MODEL_FALLBACK", "", "model_fallback", None),
+        ("SIGLIP_DEVICE", "cuda:3", "device", "cuda:3"),
+        ("SIGLIP_DTYPE", "bfloat16", "dtype", "bfloat16"),
+        ("SIGLIP_FORMATS", "png, jpeg", "formats", frozenset({"png", "jpeg"})),
+        ("SIGLIP_PORT", "0", "port", 0),
+        ("SIGLIP_REQUEST_TIMEOUT_S", "0.5", "request_timeout_s", 0.5),
+        ("SIGLIP_LOG_FORMAT", "console", "log_format", "console"),
+    ],
+)
+def test_a_variable_sets_its_field(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, field: str, expected: object
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    assert getattr(Settings(), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SIGLIP_MODEL", ""),
+        ("SIGLIP_MODEL_FALLBACK", "yes"),
+        ("SIGLIP_DEVICE", "gpu"),
+        ("SIGLIP_DEVICE", "cuda:"),
+        ("SIGLIP_DEVICE", "cpu\n"),
+        ("SIGLIP_DTYPE", "int8"),
+        ("SIGLIP_MAX_BATCH_SIZE", "0"),
+        ("SIGLIP_MAX_BATCH_SIZE", ""),
+        ("SIGLIP_MAX_WAIT_MS", "-1"),
+        ("SIGLIP_HOST", ""),
+        ("SIGLIP_PORT", "65536"),
+        ("SIGLIP_PORT", "http"),
+        ("SIGLIP_MAX_IMAGES", "0"),
+        ("SIGLIP_MAX_PIXELS", "0"),
+        ("SIGLIP_FORMATS", ""),
+        ("SIGLIP_FORMATS", "jpeg,exe"),
+        ("SIGLIP_REQUEST_TIMEOUT_S", "0"),
+        ("SIGLIP_REQUEST_TIMEOUT_S", "nan"),
+        ("SIGLIP_REQUEST_TIMEOUT_S", "inf"),
+        ("SIGLIP_GRACE_S", "-1"),
+        ("SIGLIP_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    (problem,) = refused.value.errors()
+    assert problem["loc"][0] == variable.removeprefix("SIGLIP_").lower()
+
+
+def test_the_largest_request_must_fit_into_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_MAX_IMAGES", "100")
+    monkeypatch.setenv("SIGLIP_QUEUE_IMAGES", "99")
+
+    with pytest.raises(ValidationError, match="SIGLIP_QUEUE_IMAGES"):
+        Settings()
+
+
+def test_the_largest_image_must_fit_into_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_MAX_BODY_BYTES", "1000")
+
+    with pytest.raises(ValidationError, match="SIGLIP_MAX_BODY_BYTES"):
+        Settings()
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Settings(colour="red")  # type: ignore[call-arg]

@@ -1,0 +1,38 @@
+"""Fixtures that several folders of tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+import skimage.data
+from PIL import Image
+
+from tests.hub_server import HubServer, point_client_at, run_hub_server
+from tests.reference import ReferenceCheckpoint, write_checkpoint
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Image.Image]:
+    """Four RGB photographs of different size and shape: astronaut, coffee, chelsea, rocket."""
+    arrays = (
+        skimage.data.astronaut(),
+        skimage.data.coffee(),
+        skimage.data.chelsea(),
+        skimage.data.rocket(),
+    )
+    return [Image.fromarray(array) for array in arrays]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCheckpoint:
+    """A tiny checkpoint as published ones are spelled; to be read only, so copy it to change it."""
+    return write_checkpoint(tmp_path_factory.mktemp("tiny-checkpoint"))
+
+
+@pytest.fixture
+def hub(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    """An empty hub on loopback that huggingface_hub uses in this test, with an empty cache."""
+    cache = tmp_path_factory.mktemp("hub-cache")
+    with run_hub_server() as server, point_client_at(server.url, cache, monkeypatch):
+        yield server

@@ -1,0 +1,185 @@
+"""A stand-in for the Hugging Face hub on the loopback interface.
+
+It serves folders through the few routes that huggingface_hub downloads a repository by, so that the
+real client runs against it and nothing leaves the machine.
+"""
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import close_session, constants
+
+_INFO = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?")
+_TREE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)")
+_FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+
+_Answer = Callable[[str, str, Path, str], None]  # repository, commit, folder, file
+
+
+class HubServer:
+    """Repositories by name, each a history of folders; `url` is what HF_ENDPOINT should be.
+
+    Set `outage` to a status to have every request answered with it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.gated: set[str] = set()
+        self.outage: HTTPStatus | None = None
+        self.served: list[str] = []
+        self._commits: dict[tuple[str, str], Path] = {}
+        self._branches: dict[tuple[str, str], str] = {}
+
+    def publish(self, repo_id: str, folder: Path, branch: str = "main") -> str:
+        """Make a folder the newest commit of a repository, and return the commit's hash.
+
+        The folder is served from where it is: it must stay and must not change.
+        """
+        digest = hashlib.sha1(usedforsecurity=False)
+        for path in sorted(folder.iterdir()):
+            digest.update(path.name.encode() + path.read_bytes())
+        commit = digest.hexdigest()
+        self._commits[repo_id, commit] = folder
+        self._branches[repo_id, branch] = commit
+        return commit
+
+    def has_repository(self, repo_id: str) -> bool:
+        """Whether anything was published under this name."""
+        return any(repo_id == known for known, _ in self._branches)
+
+    def find_commit(self, repo_id: str, revision: str) -> tuple[str, Path] | None:
+        """Return the commit that a branch or a commit hash names, and its folder."""
+        commit = self._branches.get((repo_id, revision), revision)
+        folder = self._commits.get((repo_id, commit))
+        return (commit, folder) if folder is not None else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: HubServer
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if self.hub.outage is not None:
+            return self._answer(self.hub.outage)
+        for route, answer in ((_INFO, self._info), (_TREE, self._tree), (_FILE, self._file)):
+            match = route.fullmatch(path)
+            if match is not None:
+                return self._route(match.groupdict(), answer)
+        return self._answer(HTTPStatus.NOT_FOUND)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+    def _route(self, named: dict[str, str | None], answer: _Answer) -> None:
+        repo_id = named["repo"] or ""
+        if not self.hub.has_repository(repo_id):
+            return self._refuse(HTTPStatus.NOT_FOUND, "RepoNotFound")
+        if repo_id in self.hub.gated:
+            return self._refuse(HTTPStatus.FORBIDDEN, "GatedRepo")
+        found = self.hub.find_commit(repo_id, named["revision"] or "main")
+        if found is None:
+            return self._refuse(HTTPStatus.NOT_FOUND, "RevisionNotFound")
+        return answer(repo_id, *found, named.get("file") or "")
+
+    def _info(self, repo_id: str, commit: str, folder: Path, _file: str) -> None:
+        siblings = [{"rfilename": path.name} for path in sorted(folder.iterdir())]
+        self._answer_json({"id": repo_id, "sha": commit, "siblings": siblings, "tags": []})
+
+    def _tree(self, _repo_id: str, _commit: str, folder: Path, _file: str) -> None:
+        self._answer_json(
+            [
+                {
+                    "type": "file",
+                    "path": path.name,
+                    "size": path.stat().st_size,
+                    "oid": _blob_id(path),
+                }
+                for path in sorted(folder.iterdir())
+            ]
+        )
+
+    def _file(self, _repo_id: str, commit: str, folder: Path, file: str) -> None:
+        path = folder / file
+        if not path.is_file():
+            return self._refuse(HTTPStatus.NOT_FOUND, "EntryNotFound")
+        self.hub.served.append(file)
+        return self._answer(
+            HTTPStatus.OK,
+            path.read_bytes(),
+            {"X-Repo-Commit": commit, "ETag": f'"{_blob_id(path)}"'},
+        )
+
+    def _refuse(self, status: HTTPStatus, error_code: str) -> None:
+        self._answer(status, headers={"X-Error-Code": error_code})
+
+    def _answer_json(self, content: object) -> None:
+        body = json.dumps(content).encode()
+        self._answer(HTTPStatus.OK, body, {"Content-Type": "application/json"})
+
+    def _answer(
+        self, status: HTTPStatus, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _blob_id(path: Path) -> str:
+    """Return the hash that git gives the file."""
+    content = path.read_bytes()
+    header = f"blob {len(content)}\0".encode()
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
+
+
+def client_environment(url: str, cache: Path) -> dict[str, str]:
+    """Return the variables that make huggingface_hub of a new process use this hub and cache."""
+    return {"HF_ENDPOINT": url, "HF_HUB_CACHE": str(cache)}
+
+
+@contextmanager
+def point_client_at(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make huggingface_hub of this process use this hub and cache, and drop its connections after.
+
+    It reads the environment only once, so this sets what it read.
+    """
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        try:
+            yield
+        finally:
+            close_session()
+
+
+@contextmanager
+def run_hub_server() -> Iterator[HubServer]:
+    """Serve an empty hub on a free loopback port until the block ends."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        hub = HubServer(f"http://127.0.0.1:{server.server_port}")
+        server.RequestHandlerClass = type("Handler", (_Handler,), {"hub": hub})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield hub
+        finally:
+            server.shutdown()
+            thread.join()
