@@ -35,7 +35,6 @@ class HubServer:
         self.url = url
         self.gated: set[str] = set()
         self.outage: HTTPStatus | None = None
-        self.served: list[str] = []
         self._commits: dict[tuple[str, str], Path] = {}
         self._branches: dict[tuple[str, str], str] = {}
 
@@ -115,7 +114,6 @@ class _Handler(BaseHTTPRequestHandler):
         path = folder / file
         if not path.is_file():
             return self._refuse(HTTPStatus.NOT_FOUND, "EntryNotFound")
-        self.hub.served.append(file)
         return self._answer(
             HTTPStatus.OK,
             path.read_bytes(),

@@ -312,6 +312,7 @@ def test_an_image_just_within_the_limits_is_decoded() -> None:
     assert decode_image(encode(scene(0)), limits).pixels.size == (60, 40)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as decode.py does
 def test_the_largest_limit_that_can_be_set_is_honoured() -> None:
     """Pillow has a limit of its own; the settings allow no more than that."""
     largest = next(

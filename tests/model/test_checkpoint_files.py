@@ -1,0 +1,219 @@
+"""Checkpoints whose files cannot be had or read, and what the error tells of each."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from model import CheckpointError, ConfigError, SiglipVisionModel
+from model.checkpoint import open_checkpoint
+from tests.model.refusal import refusal
+from tests.reference import edit_vision_config, write_checkpoint
+
+# Weight files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 7,
+        b"not safetensors at all",
+        b"\xff" * 64,
+        b"PK\x03\x04" + bytes(100),
+    ],
+)
+def test_a_file_that_is_no_safetensors_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    assert "model.safetensors is not a readable safetensors file" in refusal(folder)
+
+
+@pytest.mark.parametrize("kept", [0.001, 0.1, 0.999])
+def test_a_truncated_file_is_refused(folder: Path, kept: float) -> None:
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: int(len(content) * kept)])
+    assert "model.safetensors is not a readable safetensors file" in refusal(folder)
+
+
+class _WriteMarker:
+    """A pickle of this creates a file when it is opened."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "model.pt", "model.pth", "last.ckpt", "model.pkl"]
+)
+def test_a_folder_of_pickles_is_refused_without_opening_them(
+    folder: Path, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    marker = tmp_path_factory.mktemp("marker") / "opened"
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(_WriteMarker(marker)))
+    message = refusal(folder)
+    assert name in message
+    assert "can run code when opened" in message
+    assert not marker.exists()
+    pickle.loads((folder / name).read_bytes())  # noqa: S301 # shows that the marker works
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("name", ["tf_model.h5", "flax_model.msgpack"])
+def test_weights_of_other_frameworks_are_refused_by_name(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").rename(folder / name)
+    assert name in refusal(folder)
+
+
+def test_a_folder_without_weights_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert refusal(folder) == f"{folder} has no model.safetensors"
+
+
+# Shards
+
+
+def write_index(folder: Path, weight_map: object) -> None:
+    """Replace the single file by an index."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, max_shard_size="20KB")
+    shard = min(tmp_path.glob("model-*-of-*.safetensors"))
+    shard.unlink()
+    assert refusal(tmp_path).endswith(f"names {shard.name}, which is missing")
+
+
+def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, max_shard_size="20KB")
+    shard = min(tmp_path.glob("model-*-of-*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert f"{shard.name} is not a readable safetensors file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../model.safetensors",
+        "/model.safetensors",
+        "shards/model.safetensors",
+        "./model-00001-of-00001.safetensors",
+        "..",
+        "",
+        "pytorch_model.bin",
+        None,
+        3,
+    ],
+)
+def test_an_index_may_only_name_safetensors_beside_it(folder: Path, name: object) -> None:
+    (folder.parent / "model.safetensors").write_bytes(b"")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    write_index(folder, {"vision_model.head.probe": name})
+    message = refusal(folder)
+    assert f"names {str(name)!r}, which is no safetensors file beside it" in message
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, [], "model.safetensors"])
+def test_an_index_without_weight_map_is_refused(folder: Path, weight_map: object) -> None:
+    write_index(folder, weight_map)
+    assert "has no weight_map" in refusal(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused_by_name(folder: Path) -> None:
+    probe = "vision_model.head.probe"
+    first, second = "model-00001-of-00001.safetensors", "model-00002-of-00002.safetensors"
+    write_index(folder, {probe: first, "again": second})
+    save_file({probe: torch.ones(1, 1, 32)}, folder / second)
+    assert refusal(folder) == f"{second} repeats the tensor {probe}"
+
+
+# Configuration files
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"{'hidden_size': 768}", b"\xff\xfe{}", b"[" * 100_000],
+    ids=["empty", "unclosed", "single-quotes", "not-utf8", "deep"],
+)
+def test_broken_json_is_refused_by_name(folder: Path, name: str, content: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(content)
+    assert f"{name} cannot be read" in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b'"siglip"', b"768"])
+def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "config.json").write_bytes(content)
+    assert "config.json holds no JSON object" in refusal(folder)
+
+
+def test_a_folder_without_config_is_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    assert refusal(folder) == f"{folder} has no config.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": "32"}, "hidden_size"),
+        ({"num_attention_heads": 5}, "not divisible"),
+        ({"model_type": "siglip2_vision_model"}, "NaFlex"),
+        ({"hidden_act": "relu"}, "hidden_act"),
+    ],
+)
+def test_a_config_that_cannot_be_built_is_a_config_error(
+    folder: Path, changes: dict[str, object], message: str
+) -> None:
+    edit_vision_config(folder, **changes)
+    with pytest.raises(ConfigError, match=message):
+        SiglipVisionModel.from_pretrained(folder)
+
+
+# Names that lead nowhere
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/no/such/folder",
+        "./no-such-folder",
+        "../no-such-folder",
+        "~/no-such-folder",
+        "no-such-folder",
+        "no/such/folder",
+        "http://hub/tower",
+    ],
+)
+def test_a_folder_that_does_not_exist_is_refused_by_name(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"there is no folder {name}, and it is no hub id"):
+        open_checkpoint(name)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_in_place_of_its_folder_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+        open_checkpoint(folder / name)
+
+
+@pytest.mark.parametrize("name", ["owner/model.pt", "/no/such/model.bin"])
+def test_a_pickle_is_refused_by_its_name_alone(name: str) -> None:
+    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+        open_checkpoint(name)
+
+
+@pytest.mark.parametrize("name", ["owner/", "/tower/", "owner/a b", "owner/a--b", "-/-"])
+def test_a_name_that_no_hub_repository_can_have_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="hub id of the form owner/name"):
+        open_checkpoint(name)

@@ -1,0 +1,202 @@
+"""Checkpoints by hub id: the real huggingface_hub client against a hub on loopback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import CheckpointError, HubUnreachableError, SiglipImageProcessor, SiglipVisionModel
+from model.checkpoint import open_checkpoint
+from tests.hub_server import HubServer, client_environment
+from tests.reference import ReferenceCheckpoint, write_checkpoint
+
+REPOSITORY = "owner/tower"
+
+
+@pytest.fixture(scope="module")
+def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCheckpoint:
+    """A checkpoint with other weights than `tiny_checkpoint`."""
+    return write_checkpoint(tmp_path_factory.mktemp("other-checkpoint"), seed=1)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A loopback port that refuses connections."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # bound but not listening
+        yield reserved.getsockname()[1]
+
+
+def assert_has_weights(model: SiglipVisionModel, reference: ReferenceCheckpoint) -> None:
+    """The model holds the reference's weights, told by the two ends of the tower."""
+    ours, expected = model.vision_model.state_dict(), reference.model.state_dict()
+    for name in ("embeddings.patch_embedding.weight", "head.mlp.fc2.weight"):
+        assert torch.equal(ours[name], expected[name])
+
+
+def test_a_checkpoint_loads_by_its_hub_id(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    assert_has_weights(SiglipVisionModel.from_pretrained(REPOSITORY), tiny_checkpoint)
+
+
+def test_the_image_processor_loads_by_its_hub_id(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    processor = SiglipImageProcessor.from_pretrained(REPOSITORY)
+    assert (processor.height, processor.width) == (32, 32)
+
+
+def test_a_sharded_checkpoint_is_fetched_whole(hub: HubServer, tmp_path: Path) -> None:
+    reference = write_checkpoint(tmp_path, max_shard_size="20KB")
+    hub.publish(REPOSITORY, tmp_path)
+    assert_has_weights(SiglipVisionModel.from_pretrained(REPOSITORY), reference)
+
+
+def test_a_pinned_commit_gives_the_weights_of_that_commit(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, other_checkpoint: ReferenceCheckpoint
+) -> None:
+    pinned = hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    hub.publish(REPOSITORY, other_checkpoint.folder)
+    assert_has_weights(SiglipVisionModel.from_pretrained(REPOSITORY, pinned), tiny_checkpoint)
+    assert_has_weights(SiglipVisionModel.from_pretrained(REPOSITORY), other_checkpoint)
+
+
+def test_a_branch_gives_the_weights_of_that_branch(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, other_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    hub.publish(REPOSITORY, other_checkpoint.folder, branch="tuned")
+    model = SiglipVisionModel.from_pretrained(REPOSITORY, revision="tuned")
+    assert_has_weights(model, other_checkpoint)
+
+
+@pytest.mark.parametrize("revision", [None, "main", "commit"])
+def test_the_commit_is_reported_however_it_was_named(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, revision: str | None
+) -> None:
+    commit = hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    opened = open_checkpoint(REPOSITORY, commit if revision == "commit" else revision)
+    assert opened.revision == commit
+
+
+def test_only_safetensors_and_configuration_are_fetched(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint.folder, tmp_path, dirs_exist_ok=True)
+    for name in ("pytorch_model.bin", "tf_model.h5", "README.md", "tokenizer.json"):
+        (tmp_path / name).write_bytes(b"unwanted")
+    hub.publish(REPOSITORY, tmp_path)
+    fetched = sorted(path.name for path in open_checkpoint(REPOSITORY).folder.iterdir())
+    assert fetched == ["config.json", "model.safetensors", "preprocessor_config.json"]
+
+
+def test_a_folder_of_the_same_name_is_preferred(
+    hub: HubServer,
+    tiny_checkpoint: ReferenceCheckpoint,
+    other_checkpoint: ReferenceCheckpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    shutil.copytree(other_checkpoint.folder, tmp_path / REPOSITORY)
+    monkeypatch.chdir(tmp_path)
+    assert_has_weights(SiglipVisionModel.from_pretrained(REPOSITORY), other_checkpoint)
+
+
+@pytest.mark.parametrize("named_by", ["branch", "commit"])
+def test_a_cached_checkpoint_loads_while_the_hub_is_down(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, named_by: str
+) -> None:
+    commit = hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    open_checkpoint(REPOSITORY)
+    hub.outage = HTTPStatus.SERVICE_UNAVAILABLE
+    revision = commit if named_by == "commit" else None
+    assert open_checkpoint(REPOSITORY, revision).revision == commit
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_unknown_repository_is_refused_by_name() -> None:
+    with pytest.raises(CheckpointError, match=f"the hub has no {REPOSITORY}") as caught:
+        open_checkpoint(REPOSITORY)
+    assert not isinstance(caught.value, HubUnreachableError)
+
+
+@pytest.mark.parametrize("revision", ["no-such-branch", "0" * 40])
+def test_an_unknown_revision_is_refused_by_name(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, revision: str
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    with pytest.raises(CheckpointError, match=f"no revision {revision} of {REPOSITORY}") as caught:
+        open_checkpoint(REPOSITORY, revision)
+    assert not isinstance(caught.value, HubUnreachableError)
+
+
+def test_a_gated_repository_is_refused_with_what_to_do(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    hub.gated.add(REPOSITORY)
+    with pytest.raises(CheckpointError, match=f"{REPOSITORY} is gated: .*HF_TOKEN") as caught:
+        open_checkpoint(REPOSITORY)
+    assert not isinstance(caught.value, HubUnreachableError)
+
+
+def test_a_refused_token_is_no_outage(hub: HubServer) -> None:
+    hub.outage = HTTPStatus.UNAUTHORIZED
+    with pytest.raises(CheckpointError, match=f"{REPOSITORY} could not be downloaded") as caught:
+        open_checkpoint(REPOSITORY)
+    assert not isinstance(caught.value, HubUnreachableError)
+
+
+@pytest.mark.parametrize(
+    "status", [HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE]
+)
+def test_a_failing_hub_counts_as_unreachable(hub: HubServer, status: HTTPStatus) -> None:
+    hub.outage = status
+    with pytest.raises(HubUnreachableError, match=f"no copy of {REPOSITORY}"):
+        open_checkpoint(REPOSITORY)
+
+
+def test_a_repository_without_safetensors_is_refused(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint.folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    hub.publish(REPOSITORY, tmp_path)
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
+        open_checkpoint(REPOSITORY)
+
+
+def test_an_unreachable_hub_is_refused_with_the_ways_out(closed_port: int, tmp_path: Path) -> None:
+    """In a process of its own, so that it is the environment that names the hub."""
+    script = (
+        "from model import HubUnreachableError, SiglipVisionModel\n"
+        "try:\n"
+        f"    SiglipVisionModel.from_pretrained({REPOSITORY!r})\n"
+        "except HubUnreachableError as error:\n"
+        "    print(error)\n"
+    )
+    environment = client_environment(f"http://127.0.0.1:{closed_port}", tmp_path)
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (
+        f"the hub cannot be reached and the cache holds no copy of {REPOSITORY}; give a local "
+        in (finished.stdout)
+    )
+    assert "random:base-patch16-224" in finished.stdout
