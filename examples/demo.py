@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 # Public domain or CC0, shipped with scikit-image.
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+PHOTOGRAPHS = ("astronaut", "chelsea", "retina", "rocket")
 START_TIMEOUT_S = 600  # a first start downloads the checkpoint
 
 console = Console()
