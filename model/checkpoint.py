@@ -8,6 +8,7 @@ nothing: every missing, unexpected or misshaped tensor is an error that lists th
 """
 
 import json
+import os.path
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -99,8 +100,8 @@ def find_checkpoint_folder(
 ) -> tuple[Path, str | None]:
     """Return a checkpoint's local folder, downloaded if need be, and its hub commit, if any."""
     name = fspath(name_or_path)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 # Path's own raises for an unknown user
+    if name and path.is_dir():
         return path, None
     if path.is_file() or path.suffix in _PICKLE_SUFFIXES:
         raise CheckpointError(
@@ -128,31 +129,37 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _download(repo_id: str, revision: str | None) -> Path:
-    where = f"{repo_id} at {revision}" if revision else repo_id
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(_HUB_FILES)))
-    except HFValidationError:
-        raise CheckpointError(
-            f"{repo_id!r} is neither a folder nor a hub id of the form owner/name"
-        ) from None
-    except LocalEntryNotFoundError as error:
-        raise HubUnreachableError(
-            f"the hub cannot be reached and the cache holds no copy of {where}; {_WAYS_OUT}"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(f"the hub has no revision {revision} of {repo_id}") from error
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"{repo_id} is gated: accept its terms on the hub and set HF_TOKEN"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"the hub has no {repo_id}, or it is private: check the name, set HF_TOKEN"
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise CheckpointError(
-            f"{where} could not be downloaded ({type(error).__name__}); {_WAYS_OUT}"
-        ) from error
+    except Exception as error:  # also what the client lets through of its transport and of JSON
+        raise _explain_download(error, repo_id, revision) from error
+
+
+def _explain_download(error: Exception, repo_id: str, revision: str | None) -> CheckpointError:
+    where = f"{repo_id} at {revision}" if revision else repo_id
+    # A more special error comes before the one it derives from.
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (HFValidationError, f"{repo_id!r} is neither a folder nor a hub id of the form owner/name"),
+        (RevisionNotFoundError, f"the hub has no revision {revision} of {repo_id}"),
+        (GatedRepoError, f"{repo_id} is gated: accept its terms on the hub and set HF_TOKEN"),
+        (
+            RepositoryNotFoundError,
+            f"the hub has no {repo_id}, or it is private: check the name, set HF_TOKEN",
+        ),
+    )
+    for kind, message in known:
+        if isinstance(error, kind):
+            return CheckpointError(message)
+    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+    if isinstance(cause, HfHubHTTPError) and cause.response.is_client_error:
+        return CheckpointError(f"the hub refuses {where}: HTTP {cause.response.status_code}")
+    if isinstance(error, OSError) and not isinstance(
+        error, LocalEntryNotFoundError | HfHubHTTPError
+    ):
+        return CheckpointError(f"{where} could not be stored: {type(error).__name__}")
+    return HubUnreachableError(
+        f"the hub cannot be reached and the cache holds no copy of {where}; {_WAYS_OUT}"
+    )
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -195,7 +202,7 @@ def _open_weights(path: Path) -> Any:
 def _vision_keys(keys: Mapping[str, Any]) -> dict[str, str]:
     """Return the file's key of each tensor of the tower, by its name inside the tower."""
     keys = {
-        key: None for key in keys if not key.endswith("position_ids")
+        key: None for key in keys if key.rpartition(".")[2] != "position_ids"
     }  # a constant some files carry
     nested = [match for match in map(_TOWER.fullmatch, keys) if match]
     prefixes = sorted({match["prefix"] for match in nested})

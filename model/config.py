@@ -21,6 +21,10 @@ _SIZES = MappingProxyType(
 )
 
 
+# Beyond any model; keeps nonsense from becoming an allocation.
+_LARGEST_SIZE = 2**16
+
+
 class ConfigError(ValueError):
     """The configuration describes no SigLIP vision tower that this library can build."""
 
@@ -97,7 +101,7 @@ class SiglipVisionConfig:
     def from_shape(cls, shape: str) -> Self:
         """Build the configuration of a named shape: `base-patch16-224`, `so400m-patch14-384`."""
         match = re.fullmatch(
-            r"(?P<size>[a-z0-9-]+)-patch(?P<patch>\d{1,3})-(?P<image>\d{1,4})", shape
+            r"(?P<size>[a-z0-9-]+)-patch(?P<patch>[0-9]{1,3})-(?P<image>[0-9]{1,4})", shape
         )
         if match is None or match["size"] not in _SIZES:
             raise ConfigError(
@@ -119,7 +123,7 @@ def _check_value(name: str, value: object, default: object) -> None:
     if isinstance(default, bool) or isinstance(value, bool):
         valid = isinstance(value, bool) and isinstance(default, bool)
     elif isinstance(default, int):
-        valid = isinstance(value, int) and value > 0
+        valid = isinstance(value, int) and 0 < value <= _LARGEST_SIZE
     elif isinstance(default, float):
         valid = isinstance(value, int | float) and 0 <= value < 1
     else:

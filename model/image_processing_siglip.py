@@ -1,5 +1,6 @@
 """Image preprocessing of SigLIP checkpoints: resize, rescale, normalise."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -16,6 +17,9 @@ from model.config import ConfigError
 
 UInt8Array = npt.NDArray[np.uint8]
 
+_BICUBIC = Image.Resampling.BICUBIC
+_LARGEST_SIDE = 2**16
+
 
 @dataclass(frozen=True, kw_only=True)
 class SiglipImageProcessor:
@@ -28,10 +32,15 @@ class SiglipImageProcessor:
 
     height: int = 224
     width: int = 224
-    resample: Image.Resampling = Image.Resampling.BICUBIC
+    resample: Image.Resampling = _BICUBIC
     rescale_factor: float = 1 / 255
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be divided by."""
+        if 0 in self.image_std:
+            raise ConfigError("image_std cannot be 0")
 
     @classmethod
     def from_pretrained(
@@ -51,7 +60,10 @@ class SiglipImageProcessor:
             folder / "processor_config.json"
         )  # where transformers 5 saves it beside a tokenizer
         if combined.is_file() and not (folder / "preprocessor_config.json").is_file():
-            return cls.from_dict(read_json(combined).get("image_processor", {}))
+            config = read_json(combined).get("image_processor")
+            if not isinstance(config, dict):
+                raise ConfigError(f"{combined} has no image_processor")
+            return cls.from_dict(config)
         return cls.from_dict(read_json(folder / "preprocessor_config.json"))
 
     @classmethod
@@ -68,8 +80,8 @@ class SiglipImageProcessor:
             return cls(
                 height=height,
                 width=width,
-                resample=Image.Resampling(given.get("resample", Image.Resampling.BICUBIC)),
-                rescale_factor=float(given.get("rescale_factor", 1 / 255)),
+                resample=Image.Resampling(int(_read_number(given.get("resample", _BICUBIC)))),
+                rescale_factor=_read_number(given.get("rescale_factor", 1 / 255)),
                 image_mean=_read_channels(given.get("image_mean", 0.5)),
                 image_std=_read_channels(given.get("image_std", 0.5)),
             )
@@ -113,13 +125,19 @@ def _read_size(size: Any) -> tuple[int, int]:
         size = {"height": size, "width": size}
     if not isinstance(size, dict) or size.keys() != {"height", "width"}:
         raise ValueError(f"size {size!r} is not a height and a width")
-    height, width = size["height"], size["width"]
-    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+    height, width = (_read_number(size[side]) for side in ("height", "width"))
+    if not all(side.is_integer() and 0 < side <= _LARGEST_SIDE for side in (height, width)):
         raise ValueError(f"size {size!r} is not a height and a width in pixels")
-    return height, width
+    return int(height), int(width)
 
 
 def _read_channels(value: Any) -> tuple[float, float, float]:
     """Read one number for all channels, or one for each."""
-    red, green, blue = (value, value, value) if isinstance(value, int | float) else value
-    return float(red), float(green), float(blue)
+    red, green, blue = value if isinstance(value, list | tuple) else (value, value, value)
+    return _read_number(red), _read_number(green), _read_number(blue)
+
+
+def _read_number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)

@@ -19,7 +19,7 @@ def lecun_normal_(weight: torch.Tensor) -> torch.Tensor:
     return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
-def normal_(weight: torch.Tensor, std: float) -> torch.Tensor:
+def normal_(weight: torch.Tensor, *, std: float) -> torch.Tensor:
     """Fill `weight` in place with a normal of mean 0, and return it; meta tensors stay as they are.
 
     torch would import its whole compiler, which takes a second, to fill a tensor without memory.

@@ -36,9 +36,8 @@ class SiglipVisionEmbeddings(nn.Module):
         """Draw new weights from the reference's distribution."""
         lecun_normal_(self.patch_embedding.weight)
         nn.init.zeros_(self.patch_embedding.bias)  # type: ignore[arg-type] # this Conv2d has a bias
-        normal_(
-            self.position_embedding.weight, 1 / math.sqrt(self.position_embedding.embedding_dim)
-        )
+        std = 1 / math.sqrt(self.position_embedding.embedding_dim)
+        normal_(self.position_embedding.weight, std=std)
 
     def interpolate_pos_encoding(self, height: int, width: int) -> torch.Tensor:
         """Resample the positions to an image of `height` x `width` pixels: -> (1, patches, hidden).

@@ -17,7 +17,7 @@ from model.modeling_siglip_vision_transformer import (
 class SiglipVisionModel(nn.Module):
     """The SigLIP vision tower under the names of published checkpoints (`vision_model.*`).
 
-    A new model has random weights, drawn as transformers draws them. Reference class
+    A new model has random weights, drawn from the reference's distributions. Reference class
     `SiglipVisionModel`.
     """
 
@@ -32,7 +32,8 @@ class SiglipVisionModel(nn.Module):
     ) -> Self:
         """Load a checkpoint from a local folder or from the Hugging Face hub, ready for inference.
 
-        The weights keep the dtype of the file and stay memory-mapped until they are moved or cast.
+        The weights keep the file's dtype (float32 if it mixes several) and stay memory-mapped until
+        they are moved or cast.
         Raises `CheckpointError` when it cannot be had or does not fit, `ConfigError` when its
         config.json describes another kind of model.
         """
@@ -42,14 +43,16 @@ class SiglipVisionModel(nn.Module):
         shapes = {
             name: parameter.shape for name, parameter in model.vision_model.named_parameters()
         }
-        model.vision_model.load_state_dict(checkpoint.read_vision_tensors(shapes), assign=True)
-        return model.eval()
+        tensors = checkpoint.read_vision_tensors(shapes)
+        model.vision_model.load_state_dict(tensors, assign=True)
+        mixed = len({tensor.dtype for tensor in tensors.values()}) > 1
+        return (model.float() if mixed else model).eval()
 
     @classmethod
     def from_random(cls, config: SiglipVisionConfig, seed: int = 0) -> Self:
         """Build a model whose random weights depend on `seed` alone, ready for inference."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = cls(config)
         return model.eval()
 

@@ -153,7 +153,7 @@ def test_a_gated_repository_is_refused_with_what_to_do(
 
 def test_a_refused_token_is_no_outage(hub: HubServer) -> None:
     hub.outage = HTTPStatus.UNAUTHORIZED
-    with pytest.raises(CheckpointError, match=f"{REPOSITORY} could not be downloaded") as caught:
+    with pytest.raises(CheckpointError, match=f"the hub refuses {REPOSITORY}: HTTP 401") as caught:
         open_checkpoint(REPOSITORY)
     assert not isinstance(caught.value, HubUnreachableError)
 
@@ -200,3 +200,10 @@ def test_an_unreachable_hub_is_refused_with_the_ways_out(closed_port: int, tmp_p
         in (finished.stdout)
     )
     assert "random:base-patch16-224" in finished.stdout
+
+
+def test_an_answer_that_is_no_json_counts_as_unreachable(hub: HubServer) -> None:
+    hub.outage = HTTPStatus.OK
+
+    with pytest.raises(HubUnreachableError):
+        open_checkpoint(REPOSITORY)
