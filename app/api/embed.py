@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.context import get_context
+from app.api.departure import unless_client_leaves
 from app.api.inputs import EmbedInput, read_input
 from app.api.negotiate import (
     Answer,
@@ -88,12 +89,13 @@ async def embed(request: Request) -> Response:
     answer_bytes = estimate_answer_bytes(options, service.info, len(embed_input.sources))
     if answer_bytes > context.max_response_bytes:
         raise ResponseTooLargeError("too many vectors for one answer; send fewer images")
-    embedded = await service.embed(
+    work = service.embed(
         embed_input.sources,
         patches=options.output != "pooled",
         partial=options.on_error == "partial" and form == "json",
         timeout_s=timeout_s,
     )
+    embedded = await unless_client_leaves(request, work)
     start = time.monotonic()
     if answer_bytes <= _MAX_INLINE_ANSWER_BYTES:
         answer = _render(embedded, embed_input, form, service.info)
