@@ -23,7 +23,8 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── ImageTooLargeError         413
     │   ├── UnsupportedImageFormatError 415
     │   ├── ImageUndecodableError      422
-    │   └── ImageTruncatedError        422
+    │   ├── ImageTruncatedError        422
+    │   └── ImageSuspiciousError       422
     ├── ImagesFailedError          a whole request, failed by some of its images
     └── ServerError                the service is at fault or at its limit
         ├── QueueFullError             429
@@ -56,7 +57,7 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """The request itself is wrong; the same request will fail again."""
+    """The request itself is wrong; the same request will fail again. Each kind has its code."""
 
     status = 400
     kind = "invalid_request_error"
@@ -244,6 +245,12 @@ class DeadlineExceededError(ServerError):
 
     status = 504
     code = "deadline_exceeded"
+
+
+class ImageSuspiciousError(ImageError):
+    """An image made to cost more than an honest one, or one that cannot be what it claims."""
+
+    code = "image_suspicious"
 
 
 class ImagesFailedError(ServiceError):

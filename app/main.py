@@ -22,7 +22,7 @@ from app.engine.embedder import StartError, load_embedder
 from app.engine.lifecycle import Engine
 from app.engine.protocol import Embedder
 from app.engine.service import EmbeddingService
-from app.errors import InvalidRequestError, ServiceError
+from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
 from app.settings import Settings
 
@@ -136,4 +136,4 @@ async def _handle(request: Request, error: Exception) -> Response:
         return answer_error(error_of_status(error.status_code), request_id, error.headers)
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)  # nobody is there to read it; it is for the log
-    return answer_error(InvalidRequestError("the request cannot be understood"), request_id)
+    return answer_error(error_of_status(400), request_id)

@@ -5,22 +5,24 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.context import ApiContext
+from app.api.context import context_of
 from app.settings import Settings
+
+_MAX_HEAD_BYTES = 16 * 2**10
 
 
 class Server(uvicorn.Server):
     """uvicorn, except that the service says `draining` as soon as it is told to stop."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        context: ApiContext = app.state.context
-        self._engine = context.engine
+        self._engine = context_of(app).engine
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
                 http="h11",  # httptools takes headers of any size
+                h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -42,9 +42,13 @@ _HUB_FILES = (
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 _WAYS_OUT = "give a local folder instead, or random:base-patch16-224 to try without weights"
 
+# From a proxy that lets nobody out; the hub itself explains a 403, and is caught as such before.
+_PROXY_STATUSES = (403, 407)
+
 # The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`).
 _TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_model\.)(?P<name>.+)")
 # In a file with flat names, what may stand beside the tower.
+_PARTS = ("embeddings.", "encoder.", "post_layernorm.", "head.")
 _NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
 
 
@@ -105,7 +109,7 @@ def find_checkpoint_folder(
         return path, None
     if path.is_file() or path.suffix in _PICKLE_SUFFIXES:
         raise CheckpointError(
-            f"{name} is a file; give the folder with config.json and model.safetensors"
+            f"{name} is no folder; only folders with config.json and safetensors are read"
         )
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise CheckpointError(
@@ -151,8 +155,9 @@ def _explain_download(error: Exception, repo_id: str, revision: str | None) -> C
         if isinstance(error, kind):
             return CheckpointError(message)
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
-    if isinstance(cause, HfHubHTTPError) and cause.response.is_client_error:
-        return CheckpointError(f"the hub refuses {where}: HTTP {cause.response.status_code}")
+    status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+    if status is not None and 400 <= status < 500 and status not in _PROXY_STATUSES:
+        return CheckpointError(f"the hub refuses {where}: HTTP {status}; {_WAYS_OUT}")
     if isinstance(error, OSError) and not isinstance(
         error, LocalEntryNotFoundError | HfHubHTTPError
     ):
@@ -211,7 +216,9 @@ def _vision_keys(keys: Mapping[str, Any]) -> dict[str, str]:
             f"the checkpoint holds more than one vision tower: {', '.join(prefixes)}"
         )
     if nested:
-        return {match["name"]: match.string for match in nested}
+        tower = {match["name"]: match.string for match in nested}
+        strays = [key for key in keys if key.startswith(_PARTS) and prefixes == ["vision_model."]]
+        return tower | {key: key for key in strays if key not in tower}
     return {key: key for key in keys if not key.startswith(_NOT_VISION)}
 
 

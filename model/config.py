@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Self
 
+ACTIVATIONS = ("gelu_pytorch_tanh", "gelu")
+
 # Heads cannot be read off tensor shapes, so a config.json that leaves them out is completed from
 # the published architectures only.
 _PUBLISHED_HEADS = MappingProxyType({768: 12, 1024: 16, 1152: 16, 1536: 16})
@@ -53,6 +55,10 @@ class SiglipVisionConfig:
         """Check each value on its own, then the values against each other."""
         for field in fields(self):
             _check_value(field.name, getattr(self, field.name), field.default)
+        if self.hidden_act not in ACTIVATIONS:
+            raise ConfigError(
+                f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not divisible by "
@@ -134,7 +140,7 @@ def _check_value(name: str, value: object, default: object) -> None:
 
 def _check_model_type(config: dict[str, Any], vision: dict[str, Any]) -> None:
     # `architectures` is missing from published SigLIP 2 files, so only model_type decides.
-    model_type = vision.get("model_type") or config.get("model_type") or "siglip"
+    model_type = vision.get("model_type", config.get("model_type", "siglip"))
     if model_type in ("siglip2", "siglip2_vision_model"):
         raise ConfigError(
             "model_type siglip2 (NaFlex) is not supported; use a checkpoint of fixed resolution"
@@ -153,7 +159,9 @@ def _as_square_side(name: str, value: object) -> object:
 
 
 def _published_heads(hidden_size: object) -> int:
-    if not isinstance(hidden_size, int) or hidden_size not in _PUBLISHED_HEADS:
+    if not isinstance(hidden_size, int) or isinstance(hidden_size, bool):
+        return _PUBLISHED_HEADS[768]  # the size itself is refused later, and by its own name
+    if hidden_size not in _PUBLISHED_HEADS:
         raise ConfigError(
             f"num_attention_heads is missing; hidden_size {hidden_size!r} does not tell it"
         )

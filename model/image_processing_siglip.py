@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,16 @@ from model.config import ConfigError
 
 UInt8Array = npt.NDArray[np.uint8]
 
+# Images become RGB whatever do_convert_rgb says: nothing else fits the model.
+_STEPS = MappingProxyType(
+    {
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_center_crop": False,
+        "do_pad": False,
+    }
+)
 _BICUBIC = Image.Resampling.BICUBIC
 _LARGEST_SIDE = 2**16
 
@@ -70,10 +81,11 @@ class SiglipImageProcessor:
     def from_dict(cls, config: dict[str, Any]) -> Self:
         """Read a parsed preprocessor_config.json; absent keys take the reference's defaults."""
         given = {key: value for key, value in config.items() if value is not None}
-        for step in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
-            if given.get(step, True) is not True:
+        for step, usual in _STEPS.items():
+            if given.get(step, usual) is not usual:
                 raise ConfigError(
-                    f"preprocessor_config.json turns {step} off, which no SigLIP checkpoint does"
+                    f"preprocessor_config.json sets {step} to {given[step]!r}, "
+                    f"which no SigLIP checkpoint does"
                 )
         try:
             height, width = _read_size(given.get("size", {"height": 224, "width": 224}))
@@ -115,7 +127,7 @@ class SiglipImageProcessor:
 def _convert_to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB, transparency on white as in the reference since version 5."""
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
@@ -123,6 +135,8 @@ def _convert_to_rgb(image: Image.Image) -> Image.Image:
 def _read_size(size: Any) -> tuple[int, int]:
     if isinstance(size, int):
         size = {"height": size, "width": size}
+    if isinstance(size, list) and len(size) == 2:
+        size = dict(zip(("height", "width"), size, strict=True))
     if not isinstance(size, dict) or size.keys() != {"height", "width"}:
         raise ValueError(f"size {size!r} is not a height and a width")
     height, width = (_read_number(size[side]) for side in ("height", "width"))

@@ -7,21 +7,16 @@ head projects no keys and only pooled values, since its query is a constant. doc
 the measurements.
 """
 
-import copy
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 from torch import nn
 
+from model.fused_linear import copy_to, fused_linear
 from model.modeling_siglip_vision_encoder_layer import SiglipEncoderLayer
-from model.modeling_siglip_vision_pooling_head import SiglipMultiheadAttentionPoolingHead
+from model.modeling_siglip_vision_fused_pooling_head import FusedPoolingHead
 from model.modeling_siglip_vision_transformer import (
     BaseModelOutputWithPooling,
     SiglipVisionTransformer,
 )
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 class FusedVisionTransformer(nn.Module):
@@ -44,7 +39,7 @@ class FusedVisionTransformer(nn.Module):
             FusedEncoderLayer(layer, device, dtype)  # type: ignore[arg-type] # ModuleList is untyped
             for layer in tower.encoder.layers
         )
-        self.post_layernorm = _copy_to(tower.post_layernorm, device, dtype)
+        self.post_layernorm = copy_to(tower.post_layernorm, device, dtype)
         self.head = FusedPoolingHead(tower.head, device) if tower.head is not None else None
 
     def forward(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
@@ -72,12 +67,12 @@ class FusedEncoderLayer(nn.Module):
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         weight = torch.cat([projection.weight for projection in projections])
         bias = torch.cat([projection.bias for projection in projections])
-        self.layer_norm1 = _copy_to(layer.layer_norm1, device, dtype)
+        self.layer_norm1 = copy_to(layer.layer_norm1, device, dtype)
         self.qkv = fused_linear(weight, bias, device, dtype)
         self.out_proj = fused_linear(
             attention.out_proj.weight, attention.out_proj.bias, device, dtype
         )
-        self.layer_norm2 = _copy_to(layer.layer_norm2, device, dtype)
+        self.layer_norm2 = copy_to(layer.layer_norm2, device, dtype)
         self.fc1 = fused_linear(mlp.fc1.weight, mlp.fc1.bias, device, dtype, mlp.activation_fn)
         self.fc2 = fused_linear(mlp.fc2.weight, mlp.fc2.bias, device, dtype)
 
@@ -98,100 +93,6 @@ class FusedEncoderLayer(nn.Module):
         return attended.transpose(1, 2).reshape(batch, patches, -1)
 
 
-class FusedPoolingHead(nn.Module):
-    """A `SiglipMultiheadAttentionPoolingHead` for inference, in float32.
-
-    The query is a constant, so it is multiplied into the key projection once: scores are one small
-    matrix product with the patches. The value projection follows the weighted mean instead of
-    preceding it, and then sees one row per head instead of one per patch. Both are the associative
-    law; the key bias shifts all scores of a head alike and drops out of the softmax.
-    """
-
-    def __init__(self, head: SiglipMultiheadAttentionPoolingHead, device: torch.device) -> None:
-        super().__init__()
-        attention = head.attention
-        heads, hidden = attention.num_heads, attention.embed_dim
-        weight = attention.in_proj_weight.float().view(3, heads, -1, hidden)
-        bias = attention.in_proj_bias.float().view(3, heads, -1)
-        query = torch.einsum("hed,d->he", weight[0], head.probe.float().flatten()) + bias[0]
-        scores = torch.einsum("he,hed->hd", query, weight[1]) * query.shape[-1] ** -0.5
-        self.score_weight = nn.Buffer(scores.to(device))  # (heads, hidden)
-        self.value_weight = nn.Buffer(weight[2].to(device))  # (heads, head_dim, hidden)
-        self.value_bias = nn.Buffer(bias[2].flatten().to(device))  # (hidden,)
-        self.out_proj = _copy_to(attention.out_proj, device, torch.float32)
-        self.layernorm = _copy_to(head.layernorm, device, torch.float32)
-        self.fc1 = _copy_to(head.mlp.fc1, device, torch.float32)
-        self.activation_fn = head.mlp.activation_fn
-        self.fc2 = _copy_to(head.mlp.fc2, device, torch.float32)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Pool the patches of each image: (batch, patches, hidden) -> float32 (batch, hidden)."""
-        hidden_states = hidden_states.float()
-        scores = hidden_states @ self.score_weight.T  # (batch, patches, heads)
-        means = scores.softmax(1).transpose(1, 2) @ hidden_states  # (batch, heads, hidden)
-        values = torch.einsum("bhd,hed->bhe", means, self.value_weight).flatten(1)
-        pooled = self.out_proj(values + self.value_bias)
-        return pooled + self.fc2(self.activation_fn(self.fc1(self.layernorm(pooled))))
-
-
-class PlainLinear(nn.Module):
-    """A linear layer with optional activation, and optional residual added to the result."""
-
-    def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Buffer(weight)
-        self.bias = nn.Buffer(bias)
-        self.activation = activation
-
-    def forward(self, inputs: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """(..., in) -> (..., out)."""
-        outputs = nn.functional.linear(inputs, self.weight, self.bias)
-        if self.activation is not None:
-            outputs = self.activation(outputs)
-        return outputs if residual is None else outputs + residual
-
-
-class OneDnnLinear(nn.Module):
-    """`PlainLinear` by oneDNN with a prepacked weight and everything fused into one pass.
-
-    Uses the operators that torch.compile's own freezing emits on the CPU.
-    """
-
-    def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight)
-        self.bias = bias
-        self.activation = "none" if activation is None else "gelu"
-        self.algorithm = activation.approximate if isinstance(activation, nn.GELU) else ""
-
-    def forward(self, inputs: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """(..., in) -> (..., out)."""
-        run: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
-        if residual is None:
-            return run(inputs, self.weight, self.bias, self.activation, [], self.algorithm)
-        run = torch.ops.mkldnn._linear_pointwise.binary
-        return run(inputs, residual, self.weight, self.bias, "add")
-
-
-def fused_linear(
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    device: torch.device,
-    dtype: torch.dtype,
-    activation: nn.Module | None = None,
-) -> nn.Module:
-    """Build the fastest linear layer that the device offers; `activation` is a GELU or nothing."""
-    weight, bias = weight.detach().to(device, dtype), bias.detach().to(device, dtype)
-    one_dnn = device.type == "cpu" and dtype in (torch.float32, torch.bfloat16)
-    if one_dnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return OneDnnLinear(weight, bias, activation)
-    return PlainLinear(weight, bias, activation)
-
-
 def _attend_image_by_image(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> torch.Tensor:
@@ -206,8 +107,3 @@ def _attend_image_by_image(
         torch.softmax(scores, -1, out=scores)
         torch.bmm(scores, value[i], out=attended[i])
     return attended
-
-
-def _copy_to(module: Module, device: torch.device, dtype: torch.dtype) -> Module:
-    """Copy a module to a device and dtype, and leave the original alone."""
-    return copy.deepcopy(module).to(device, dtype).requires_grad_(False)

@@ -1,18 +1,10 @@
 """Feed-forward block of the SigLIP vision tower."""
 
-from collections.abc import Callable
-from functools import partial
-from types import MappingProxyType
-
 import torch
 from torch import nn
 
-from model.config import ConfigError, SiglipVisionConfig
+from model.config import SiglipVisionConfig
 from model.initialization import normal_
-
-_ACTIVATIONS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
-    {"gelu_pytorch_tanh": partial(nn.GELU, approximate="tanh"), "gelu": nn.GELU}
-)
 
 
 class SiglipMLP(nn.Module):
@@ -23,11 +15,8 @@ class SiglipMLP(nn.Module):
 
     def __init__(self, config: SiglipVisionConfig) -> None:
         super().__init__()
-        if config.hidden_act not in _ACTIVATIONS:
-            raise ConfigError(
-                f"hidden_act {config.hidden_act!r} is not one of {', '.join(_ACTIVATIONS)}"
-            )
-        self.activation_fn = _ACTIVATIONS[config.hidden_act]()
+        tanh = config.hidden_act == "gelu_pytorch_tanh"
+        self.activation_fn = nn.GELU(approximate="tanh" if tanh else "none")
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
         self.reset_parameters()

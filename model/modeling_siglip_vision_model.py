@@ -50,7 +50,11 @@ class SiglipVisionModel(nn.Module):
 
     @classmethod
     def from_random(cls, config: SiglipVisionConfig, seed: int = 0) -> Self:
-        """Build a model whose random weights depend on `seed` alone, ready for inference."""
+        """Build a model with random weights from `seed`, ready for inference.
+
+        The global generator is left alone. Weights repeat on one version of torch and one kind of
+        processor.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             model = cls(config)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from app.errors import (
     BodyTooLargeError,
     InternalError,
-    InvalidRequestError,
+    InvalidParameterError,
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
@@ -54,5 +54,5 @@ def error_of_status(status: int) -> ServiceError:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status < 500:
-        return InvalidRequestError("the request cannot be understood")
+        return InvalidParameterError("the request cannot be understood")
     return InternalError("an internal error")

@@ -24,7 +24,12 @@ def set_context(app: FastAPI, context: ApiContext) -> None:
     app.state.context = context
 
 
+def context_of(app: FastAPI) -> ApiContext:
+    """Return the context of an application."""
+    context: ApiContext = app.state.context
+    return context
+
+
 def get_context(request: Request) -> ApiContext:
     """Return the context of the application that got this request."""
-    context: ApiContext = request.app.state.context
-    return context
+    return context_of(request.app)

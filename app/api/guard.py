@@ -10,12 +10,17 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import answer_error
-from app.errors import BodyTooLargeError, InternalError
+from app.errors import (
+    BodyTooLargeError,
+    InternalError,
+    ServiceError,
+    UnsupportedMediaTypeError,
+)
 
 _log = structlog.get_logger(__name__)
 
 # Asked every few seconds by machines: worth a line only when the answer is bad.
-_PROBES = frozenset({"/healthz", "/readyz", "/livez", "/metrics"})
+_PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -65,9 +70,9 @@ class Guard:
                 )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdigit() or int(length) > self._max_body_bytes:
-            answer = answer_error(self._body_too_large(), scope["state"]["request_id"])
+        refusal = self._refuse(Headers(scope=scope))
+        if refusal is not None:
+            answer = answer_error(refusal, scope["state"]["request_id"])
             await answer(scope, receive, send)
             return
         received = 0
@@ -81,6 +86,14 @@ class Guard:
             return message
 
         await self._app(scope, receive_counted, send)
+
+    def _refuse(self, headers: Headers) -> ServiceError | None:
+        """Say what is wrong with a request that its head already gives away."""
+        if int(headers.get("content-length", "0")) > self._max_body_bytes:
+            return self._body_too_large()
+        if headers.get("content-encoding", "identity") != "identity":
+            return UnsupportedMediaTypeError("compressed bodies are not read: images are already")
+        return None
 
     def _body_too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"the body is over {self._max_body_bytes} bytes")

@@ -12,7 +12,6 @@ from app.engine.lifecycle import Engine
 
 router = APIRouter()
 
-_RESTART_CURES = ("dead",)
 _UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"description": "Not so; the body says why."}}
 
 
@@ -37,7 +36,7 @@ async def readyz(request: Request) -> Response:
 async def livez(request: Request) -> Response:
     """Answer 503 only when a restart is the cure."""
     status = get_context(request).engine.status
-    return _answer({"status": status}, healthy=status not in _RESTART_CURES)
+    return _answer({"status": status}, healthy=status != "dead")
 
 
 def _answer(content: dict[str, Any], *, healthy: bool) -> Response:

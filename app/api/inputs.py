@@ -74,17 +74,41 @@ def _too_many_images(limits: InputLimits) -> TooManyImagesError:
     return TooManyImagesError(f"more than {limits.max_images} images in one request")
 
 
+def _given(data: bytes) -> ImageSource:
+    """Make a source of bytes that are already here."""
+    return lambda: data
+
+
 async def _read_raw(request: Request) -> EmbedInput:
     fields = list(request.query_params.multi_items())
     ids = [value for name, value in fields if name == "id"]
     options = _options(fields)
     body = await request.body()
-    sources = [partial(bytes, body)] if body else []
+    sources = [_given(body)] if body else []
     return EmbedInput(options, sources, _match_ids(ids, sources))
 
 
+class _WholeFormParser(MultiPartParser):
+    """Starlette's parser, which also takes a form that was cut off for a shorter one."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """Note the closing boundary."""
+        self.ended = True
+
+    async def parse(self) -> FormData:
+        """Read the whole form; raises `MultiPartException` also when it ends early."""
+        form = await super().parse()
+        if not self.ended:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("The form ends before its closing boundary.")
+        return form
+
+
 async def _read_multipart(request: Request, limits: InputLimits) -> EmbedInput:
-    parser = MultiPartParser(
+    parser = _WholeFormParser(
         request.headers,
         request.stream(),
         max_files=limits.max_images,
@@ -115,7 +139,7 @@ async def _read_form(form: FormData, fields: list[tuple[str, str]]) -> EmbedInpu
                 raise UnknownParameterError(
                     f"unknown file field {_shown(name)}", param=_shown(name)
                 )
-            sources.append(partial(bytes, await value.read()))
+            sources.append(_given(await value.read()))
         elif name in _FILE_FIELDS:
             raise InvalidParameterError("an image must be sent as a file", param=name)
         else:

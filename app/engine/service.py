@@ -3,10 +3,10 @@
 import asyncio
 import math
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,6 +63,9 @@ class _Prepared(NamedTuple):
     seen: SeenImage
 
 
+Decoding = Future[_Prepared | ServiceError]
+
+
 class EmbeddingService:
     """Turns encoded images into vectors; lives on one event loop and owns its threads."""
 
@@ -80,6 +83,7 @@ class EmbeddingService:
         self.batcher = Batcher(embedder.embed, max_batch_size=max_batch_size, max_wait_s=max_wait_s)
         self.queue_images = queue_images
         self.admitted_images = 0
+        self._permits = threading.Lock()
         self._resize = embedder.resize
         self._decode_limits = decode_limits
         # Twice the model's input leaves the resize enough to work on: docs/performance.md.
@@ -95,45 +99,58 @@ class EmbeddingService:
         raises `ImagesFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
         after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute.
         """
-        with self._admit(len(sources)):
-            try:
-                async with asyncio.timeout(timeout_s):
-                    return await self._embed(sources, patches=patches, partial=partial)
-            except TimeoutError:
-                raise DeadlineExceededError("the time for this request ran out") from None
+        self._admit(len(sources))
+        decoding = [self._decode_pool.submit(self._prepare, source) for source in sources]
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._embed(decoding, patches=patches, partial=partial)
+        except TimeoutError:
+            raise DeadlineExceededError("the time for this request ran out") from None
+        finally:
+            for image in decoding:
+                self._release_after(image)
 
     def close(self, timeout_s: float) -> None:
         """Finish accepted work within `timeout_s`, fail the rest, end the threads. Blocks."""
         self.batcher.stop(timeout_s)
         self._decode_pool.shutdown(wait=False, cancel_futures=True)
 
-    @contextmanager
-    def _admit(self, images: int) -> Iterator[None]:
-        """Hold a permit for all images of a request, or refuse before any of them costs work."""
-        if self.admitted_images + images > self.queue_images:
-            raise QueueFullError("too many images are waiting", retry_after_s=self._backlog_s())
-        self.admitted_images += images
-        try:
-            yield
-        finally:
-            self.admitted_images -= images
+    def _admit(self, images: int) -> None:
+        """Take a permit for each image of a request, or refuse before any of them costs work."""
+        with self._permits:
+            if self.admitted_images + images > self.queue_images:
+                raise QueueFullError("too many images are waiting", retry_after_s=self._backlog_s())
+            self.admitted_images += images
+
+    def _release_after(self, decoding: Decoding) -> None:
+        """Give an image's permit back: now, or when a decode that cannot be interrupted has ended.
+
+        Its caller may have left or run out of time before; the machine is no less busy for it.
+        """
+
+        def release(_: object) -> None:
+            with self._permits:
+                self.admitted_images -= 1
+
+        decoding.cancel()  # if it has not begun, it need not
+        decoding.add_done_callback(release)
 
     def _backlog_s(self) -> int:
         rate = self.batcher.images_per_s or 1.0
         return min(max(math.ceil(self.admitted_images / rate), 1), 30)
 
     async def _embed(
-        self, sources: Sequence[ImageSource], *, patches: bool, partial: bool
+        self, decoding: Sequence[Decoding], *, patches: bool, partial: bool
     ) -> Embedded:
         stage_s: dict[str, float] = {}
         outcomes: dict[int, EmbeddedImage | ServiceError] = {}
         prepared: dict[int, _Prepared] = {}
-        for index, image in enumerate(await self._decode(sources, stage_s)):
+        for index, image in enumerate(await _decoded(decoding, stage_s)):
             if isinstance(image, ServiceError):
                 outcomes[index] = image
             else:
                 prepared[index] = image
-        _raise_if_failed(outcomes, len(sources), partial=partial)
+        _raise_if_failed(outcomes, len(decoding), partial=partial)
         pixels = [image.pixels for image in prepared.values()]
         vectors = await self._compute(pixels, patches, stage_s)
         for (index, image), outcome in zip(prepared.items(), vectors, strict=True):
@@ -141,18 +158,8 @@ class EmbeddingService:
                 outcomes[index] = outcome
             else:
                 outcomes[index] = EmbeddedImage(outcome, image.seen)
-        _raise_if_failed(outcomes, len(sources), partial=partial)
-        return Embedded([outcomes[index] for index in range(len(sources))], stage_s)
-
-    async def _decode(
-        self, sources: Sequence[ImageSource], stage_s: dict[str, float]
-    ) -> list[_Prepared | ServiceError]:
-        start = time.monotonic()
-        run = asyncio.get_running_loop().run_in_executor
-        work = [run(self._decode_pool, self._prepare, source) for source in sources]
-        prepared = await asyncio.gather(*work)
-        stage_s["decode"] = time.monotonic() - start
-        return prepared
+        _raise_if_failed(outcomes, len(decoding), partial=partial)
+        return Embedded([outcomes[index] for index in range(len(decoding))], stage_s)
 
     async def _compute(
         self, pixels: Sequence[UInt8Array], patches: bool, stage_s: dict[str, float]
@@ -178,10 +185,21 @@ class EmbeddingService:
             seen = SeenImage(width, height, decoded.format, warnings)
             return _Prepared(self._resize(decoded.pixels), seen)
         except ServiceError as error:
-            return error
+            # As a value it outlives the call, and its frames would keep the decoded pixels alive.
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
         except Exception:  # noqa: BLE001 # a fault of ours must stay with its image
             _log.exception("decoding failed unexpectedly")
             return ImageUndecodableError("the image cannot be decoded")
+
+
+async def _decoded(
+    decoding: Sequence[Decoding], stage_s: dict[str, float]
+) -> list[_Prepared | ServiceError]:
+    start = time.monotonic()
+    prepared = await asyncio.gather(*map(asyncio.wrap_future, decoding))
+    stage_s["decode"] = time.monotonic() - start
+    return prepared
 
 
 def _raise_if_failed(

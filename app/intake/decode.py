@@ -7,7 +7,7 @@ from io import BytesIO
 from types import MappingProxyType
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from app.errors import (
     ImageError,
@@ -15,6 +15,7 @@ from app.errors import (
     ImageTruncatedError,
     ImageUndecodableError,
 )
+from app.intake.jpeg import check_jpeg
 from app.intake.sniff import sniff_format
 
 # `Image.open(formats=...)` would otherwise import all plugins inside the first request.
@@ -75,26 +76,35 @@ def decode_image(
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"more than {limits.max_image_bytes} bytes")
     image_format = sniff_format(data, limits.formats)
-    noted: list[str] = []
     try:
         with Image.open(BytesIO(data), formats=(image_format,)) as image:
-            size = image.size
-            _check_size(size, limits)
-            if least_side is not None:
-                image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
-            image.load()
-            if _orientation(image) in _ON_ITS_SIDE:
-                size = size[::-1]
-            pixels: Image.Image = image
-            for step in _STEPS:
-                pixels = step(pixels, noted)
-            if _is_animated(image):
-                noted.append("animated_first_frame")
+            _check_size(image.size, limits)
+            if image_format == "jpeg":
+                check_jpeg(data, image.size)
+            return _read_pixels(image, image_format.upper(), least_side)
     except ImageError:
         raise
     except Exception as error:  # Pillow raises seven types on broken files
         raise _as_image_error(error, image_format, limits) from error
-    return DecodedImage(pixels, size, image_format.upper(), tuple(noted))
+
+
+def _read_pixels(
+    image: ImageFile.ImageFile, format_name: str, least_side: int | None
+) -> DecodedImage:
+    size = image.size
+    if least_side is not None:
+        image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
+    image.load()
+    orientation = _orientation(image)
+    if orientation in _ON_ITS_SIDE:
+        size = size[::-1]
+    noted: list[str] = []
+    pixels = _turn_upright(image, orientation, noted)
+    for step in _STEPS:
+        pixels = step(pixels, noted)
+    if _is_animated(image):
+        noted.append("animated_first_frame")
+    return DecodedImage(pixels, size, format_name, tuple(noted))
 
 
 def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
@@ -114,8 +124,7 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else _UPRIGHT
 
 
-def _turn_upright(image: Image.Image, noted: list[str]) -> Image.Image:
-    orientation = _orientation(image)
+def _turn_upright(image: Image.Image, orientation: int, noted: list[str]) -> Image.Image:
     if orientation == _UPRIGHT:
         return image
     noted.append("exif_rotated")
@@ -127,12 +136,12 @@ def _scale_16_bit(image: Image.Image, noted: list[str]) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     noted.append("grey_16bit_scaled")
-    values = np.asarray(image).astype(np.float32)
-    grey = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    # Linear, so Pillow computes it without a copy in a wider type.
+    grey = image.point(lambda value: value * (1 / 257) + 0.5).convert("L")
     clear_value = image.info.get("transparency")
     if clear_value is None:
         return grey
-    opaque = Image.fromarray(np.where(values == clear_value, 0, 255).astype(np.uint8))
+    opaque = Image.fromarray(np.where(np.asarray(image) == clear_value, 0, 255).astype(np.uint8))
     return Image.merge("LA", (grey, opaque))
 
 
@@ -147,11 +156,10 @@ def _flatten_alpha(image: Image.Image, noted: list[str]) -> Image.Image:
 
 
 def _convert_to_rgb(image: Image.Image, _noted: list[str]) -> Image.Image:
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 _STEPS: tuple[Callable[[Image.Image, list[str]], Image.Image], ...] = (
-    _turn_upright,
     _scale_16_bit,
     _flatten_alpha,
     _convert_to_rgb,

@@ -34,6 +34,8 @@ def sniff_format(data: bytes, allowed: frozenset[str]) -> str:
 
     Raises `UnsupportedImageFormatError` for anything not in `allowed`.
     """
+    if not data:
+        raise UnsupportedImageFormatError("the image is empty")
     found = _known_format(data)
     if found in allowed:
         return found

@@ -203,13 +203,13 @@ def test_a_folder_that_does_not_exist_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_file_in_place_of_its_folder_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+    with pytest.raises(CheckpointError, match="is no folder"):
         open_checkpoint(folder / name)
 
 
 @pytest.mark.parametrize("name", ["owner/model.pt", "/no/such/model.bin"])
 def test_a_pickle_is_refused_by_its_name_alone(name: str) -> None:
-    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+    with pytest.raises(CheckpointError, match="is no folder"):
         open_checkpoint(name)
 
 

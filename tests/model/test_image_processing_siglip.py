@@ -204,11 +204,17 @@ def test_one_number_stands_for_both_sides_or_all_channels() -> None:
     assert processor.image_std == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("step", ["do_resize", "do_rescale", "do_normalize", "do_convert_rgb"])
+@pytest.mark.parametrize("step", ["do_resize", "do_rescale", "do_normalize"])
 @pytest.mark.parametrize("value", [False, 0, "false"])
 def test_a_step_turned_off_is_refused_by_name(step: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=f"turns {step} off"):
+    with pytest.raises(ConfigError, match=f"sets {step} to"):
         SiglipImageProcessor.from_dict({step: value})
+
+
+@pytest.mark.parametrize("step", ["do_center_crop", "do_pad"])
+def test_a_step_that_no_checkpoint_has_is_refused_by_name(step: str) -> None:
+    with pytest.raises(ConfigError, match=f"sets {step} to True"):
+        SiglipImageProcessor.from_dict({step: True})
 
 
 @pytest.mark.parametrize(
@@ -219,7 +225,7 @@ def test_a_step_turned_off_is_refused_by_name(step: str, value: object) -> None:
         {"size": {"height": 224, "width": 224, "longest_edge": 224}},
         {"size": {"height": 0, "width": 224}},
         {"size": {"height": "224", "width": 224}},
-        {"size": [224, 224]},
+        {"size": [224, 224, 3]},
         {"size": "224"},
         {"resample": 17},
         {"resample": "bilinear"},

@@ -7,12 +7,9 @@ import torch
 from PIL import Image
 
 from model import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
-from model.modeling_siglip_vision_fused import (
-    FusedPoolingHead,
-    FusedVisionTransformer,
-    OneDnnLinear,
-    PlainLinear,
-)
+from model.fused_linear import OneDnnLinear, PlainLinear
+from model.modeling_siglip_vision_fused import FusedVisionTransformer
+from model.modeling_siglip_vision_fused_pooling_head import FusedPoolingHead
 from tests.reference import draw_lively_weights, write_checkpoint
 
 CPU = torch.device("cpu")

@@ -116,6 +116,12 @@ def test_a_form_without_files_holds_no_image(server: ServiceServer) -> None:
 
 BROKEN_FORMS = {
     "no_boundary": ("multipart/form-data", b"--b\r\n\r\n--b--"),
+    "no_end": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+        + PNG
+        + b"\r\n",
+    ),
     "other_boundary": ("multipart/form-data; boundary=a", b"--b\r\n\r\nx\r\n--b--\r\n"),
     "no_form_at_all": ("multipart/form-data; boundary=b", PNG),
     "no_name": (

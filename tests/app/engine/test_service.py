@@ -1,6 +1,7 @@
 """Encoded images to vectors: permits, deadlines, order, partial failure."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
@@ -324,3 +325,32 @@ def test_many_requests_at_once_get_each_their_own(service: EmbeddingService) -> 
         return await asyncio.gather(*(one(shade) for shade in range(100)))
 
     assert run(scenario) == list(map(float, range(100)))
+
+
+def test_a_broken_image_leaves_no_pixels_behind(service: EmbeddingService) -> None:
+    """Errors are kept as values, and must not keep alive the frames that they came through."""
+    result = run(lambda: embed(service, [truncated_jpeg, *red(1)], on_error="partial"))
+
+    error = result.outcomes[0]
+    assert isinstance(error, ServiceError)
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+
+
+def test_a_permit_is_held_until_a_decode_that_outlives_its_caller_has_ended(
+    service: EmbeddingService,
+) -> None:
+    go_on = threading.Event()
+
+    def slow_source() -> bytes:
+        go_on.wait(WAIT_S)
+        return plain_png((1, 0, 0))
+
+    async def main() -> None:
+        with pytest.raises(DeadlineExceededError):
+            await embed(service, [slow_source], timeout_s=0.05)
+        assert service.admitted_images == 1
+        go_on.set()
+        while service.admitted_images:  # noqa: ASYNC110 # it is set by another thread
+            await asyncio.sleep(0.01)
+
+    run(main)

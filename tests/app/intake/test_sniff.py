@@ -52,7 +52,7 @@ def test_a_foreign_format_is_named(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff", b"\xff\xd8", b"RIFF", b"RIFF\x00\x00\x00\x00WAVE", b"\x89PNG", b"GIF8"]
+    "data", [b"\xff", b"\xff\xd8", b"RIFF", b"RIFF\x00\x00\x00\x00WAVE", b"\x89PNG", b"GIF8"]
 )
 def test_anything_else_is_no_known_image(data: bytes) -> None:
     with pytest.raises(UnsupportedImageFormatError, match="no image of a known format"):

@@ -1,0 +1,80 @@
+"""Linear layers for inference, with what follows them computed while the result is in cache."""
+
+import copy
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class PlainLinear(nn.Module):
+    """A linear layer with optional activation, and optional residual added to the result."""
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Buffer(weight)
+        self.bias = nn.Buffer(bias)
+        self.activation = activation
+
+    def forward(self, inputs: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """(..., in) -> (..., out)."""
+        outputs = nn.functional.linear(inputs, self.weight, self.bias)
+        if self.activation is not None:
+            outputs = self.activation(outputs)
+        return outputs if residual is None else outputs + residual
+
+
+class OneDnnLinear(nn.Module):
+    """`PlainLinear` by oneDNN with a prepacked weight and everything fused into one pass.
+
+    Uses the operators that torch.compile's own freezing emits on the CPU.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self.bias = bias
+        self.activation = "none" if activation is None else "gelu"
+        self.algorithm = activation.approximate if isinstance(activation, nn.GELU) else ""
+
+    def forward(self, inputs: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """(..., in) -> (..., out)."""
+        run: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
+        if residual is None:
+            return run(inputs, self.weight, self.bias, self.activation, [], self.algorithm)
+        run = torch.ops.mkldnn._linear_pointwise.binary
+        return run(inputs, residual, self.weight, self.bias, "add")
+
+
+def fused_linear(
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    activation: nn.Module | None = None,
+) -> nn.Module:
+    """Build the fastest linear layer that the device offers; `activation` is a GELU or nothing."""
+    weight, bias = weight.detach().to(device, dtype), bias.detach().to(device, dtype)
+    kind = OneDnnLinear if device.type == "cpu" and _one_dnn_packs(dtype) else PlainLinear
+    return kind(weight, bias, activation)
+
+
+def _one_dnn_packs(dtype: torch.dtype) -> bool:
+    """Tell whether oneDNN stores weights of this dtype in its own layout on this processor."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+def copy_to(module: Module, device: torch.device, dtype: torch.dtype) -> Module:
+    """Copy a module to a device and dtype, and leave the original alone."""
+    return copy.deepcopy(module).to(device, dtype).requires_grad_(False)
