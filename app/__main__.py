@@ -9,6 +9,10 @@ import sys
 # then nothing is left to wait for, not even a thread that is still loading a model.
 signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
+# After each parallel step GNU OpenMP's threads spin for milliseconds, on cores that decoding and
+# HTTP need. It reads this when torch loads it: docs/performance.md.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import structlog
 import typer
 from pydantic import ValidationError

@@ -1,17 +1,19 @@
 """The vision tower rearranged for speed: the same function of the same weights.
 
-What differs from `SiglipVisionTransformer`: query, key and value are one matrix; on the CPU,
-weights are stored in oneDNN's blocked layout, with GELU and residual computed while a result is in
-cache; attention takes one image at a time where that keeps its scores in cache; and the pooling
-head projects no keys and only pooled values, since its query is a constant. docs/performance.md has
-the measurements.
+What differs from `SiglipVisionTransformer`: pixels are normalised inside the patch embedding;
+query, key and value are one matrix; on the CPU, weights are stored in oneDNN's blocked layout, with GELU
+and residual computed while a result is in cache; attention takes one image at a time where that
+keeps its scores in cache; and the pooling head projects no keys and only pooled values, since its
+query is a constant. docs/performance.md has the measurements.
 """
 
 import torch
 from torch import nn
 
 from model.fused_linear import copy_to, fused_linear
+from model.image_processing_siglip import SiglipImageProcessor
 from model.modeling_siglip_vision_encoder_layer import SiglipEncoderLayer
+from model.modeling_siglip_vision_fused_embeddings import FusedVisionEmbeddings
 from model.modeling_siglip_vision_fused_pooling_head import FusedPoolingHead
 from model.modeling_siglip_vision_transformer import (
     BaseModelOutputWithPooling,
@@ -20,21 +22,17 @@ from model.modeling_siglip_vision_transformer import (
 
 
 class FusedVisionTransformer(nn.Module):
-    """A `SiglipVisionTransformer` for inference on one device in one dtype, native size only."""
+    """Image normalisation and a `SiglipVisionTransformer` for inference, native size only."""
 
     def __init__(
-        self, tower: SiglipVisionTransformer, device: torch.device, dtype: torch.dtype
+        self,
+        tower: SiglipVisionTransformer,
+        processor: SiglipImageProcessor,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        convolution = tower.embeddings.patch_embedding
-        assert convolution.bias is not None  # noqa: S101 # for the type checker: ours has one
-        self.patch_size = tower.embeddings.patch_size
-        self.grid_size = tower.embeddings.grid_size
-        self.patch_embedding = fused_linear(
-            convolution.weight.flatten(1), convolution.bias, device, dtype
-        )
-        positions = tower.embeddings.position_embedding.weight
-        self.position_embedding = nn.Buffer(positions.to(device, dtype))
+        self.embeddings = FusedVisionEmbeddings(tower.embeddings, processor, device, dtype)
         self.layers = nn.ModuleList(
             FusedEncoderLayer(layer, device, dtype)  # type: ignore[arg-type] # ModuleList is untyped
             for layer in tower.encoder.layers
@@ -42,14 +40,9 @@ class FusedVisionTransformer(nn.Module):
         self.post_layernorm = copy_to(tower.post_layernorm, device, dtype)
         self.head = FusedPoolingHead(tower.head, device) if tower.head is not None else None
 
-    def forward(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
-        """Encode images: (batch, channels, height, width) -> patch and pooled vectors."""
-        batch, channels = pixel_values.shape[:2]
-        grid, patch = self.grid_size, self.patch_size
-        whole = pixel_values[..., : grid * patch, : grid * patch]  # no partial patches
-        patches = whole.reshape(batch, channels, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
-        patches = patches.reshape(batch, grid * grid, -1).to(self.position_embedding.dtype)
-        hidden_states = self.patch_embedding(patches) + self.position_embedding
+    def forward(self, pixels: torch.Tensor) -> BaseModelOutputWithPooling:
+        """Encode images: uint8 (batch, height, width, channels) -> patch and pooled vectors."""
+        hidden_states = self.embeddings(pixels)
         for layer in self.layers:
             hidden_states = layer(hidden_states)
         hidden_states = self.post_layernorm(hidden_states)

@@ -65,7 +65,9 @@ class SiglipEmbedder:
             dtype=str(dtype).removeprefix("torch."),
             pretrained=loaded.pretrained,
         )
-        self._tower = FusedVisionTransformer(loaded.model.vision_model, device, dtype)
+        self._tower = FusedVisionTransformer(
+            loaded.model.vision_model, loaded.processor, device, dtype
+        )
 
     def resize(self, image: Image.Image) -> UInt8Array:
         """Squash upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
@@ -75,7 +77,7 @@ class SiglipEmbedder:
     def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
         batch = self._upload(torch.from_numpy(np.require(pixels, requirements=["C", "W"])))
-        outputs = self._tower(self._processor.normalize(batch))
+        outputs = self._tower(batch)
         return Vectors(
             pooled=outputs.pooler_output.float().cpu().numpy(),
             patches=outputs.last_hidden_state.float().cpu().numpy() if patches else None,

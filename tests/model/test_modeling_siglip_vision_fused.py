@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -46,52 +47,76 @@ def least_cosine(result: torch.Tensor | None, expected: torch.Tensor | None) -> 
     return float(torch.cosine_similarity(result.float(), expected, dim=-1).min())
 
 
+def fuse(
+    model: SiglipVisionModel, dtype: torch.dtype, processor: SiglipImageProcessor | None = None
+) -> FusedVisionTransformer:
+    processor = processor or SiglipImageProcessor()
+    return FusedVisionTransformer(model.vision_model, processor, CPU, dtype)
+
+
+def resized(photographs: list[Image.Image], side: int) -> torch.Tensor:
+    processor = SiglipImageProcessor(height=side, width=side)
+    return torch.from_numpy(np.stack([processor.resize(image) for image in photographs]))
+
+
 @pytest.fixture(scope="module")
-def pixel_values(photographs: list[Image.Image]) -> torch.Tensor:
-    return SiglipImageProcessor()(photographs)
+def pixels(photographs: list[Image.Image]) -> torch.Tensor:
+    return resized(photographs, 224)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_float32_equals_the_plain_tower(shape: str, photographs: list[Image.Image]) -> None:
     model = two_layers_of(shape)
-    side = model.config.image_size
-    pixel_values = SiglipImageProcessor(height=side, width=side)(photographs[:2])
-    expected = model(pixel_values)
-    result = FusedVisionTransformer(model.vision_model, CPU, torch.float32)(pixel_values)
+    pixels = resized(photographs[:2], model.config.image_size)
+    expected = model(SiglipImageProcessor().normalize(pixels))
+    result = fuse(model, torch.float32)(pixels)
     assert relative_difference(result.last_hidden_state, expected.last_hidden_state) <= 1e-5
     assert relative_difference(result.pooler_output, expected.pooler_output) <= 1e-5
 
 
-def test_bfloat16_of_a_deep_tower_stays_within_cosine_0_9999(pixel_values: torch.Tensor) -> None:
+def test_bfloat16_of_a_deep_tower_stays_within_cosine_0_9999(pixels: torch.Tensor) -> None:
     model = lively_model()  # all 12 layers of base
-    expected = model(pixel_values)
-    result = FusedVisionTransformer(model.vision_model, CPU, torch.bfloat16)(pixel_values)
+    expected = model(SiglipImageProcessor().normalize(pixels))
+    result = fuse(model, torch.bfloat16)(pixels)
     assert least_cosine(result.pooler_output, expected.pooler_output) >= 0.9999
     assert least_cosine(result.last_hidden_state, expected.last_hidden_state) >= 0.9999
 
 
-def test_pixels_beyond_the_last_whole_patch_are_not_seen() -> None:
-    model = lively_model(hidden_size=64, num_attention_heads=4, image_size=38, patch_size=8)
-    fused = FusedVisionTransformer(model.vision_model, CPU, torch.float32)
-    pixel_values = torch.randn(1, 3, 38, 38)
-    expected = model(pixel_values)
-    result = fused(pixel_values)
+def test_any_rescaling_mean_and_deviation_goes_into_the_weights(pixels: torch.Tensor) -> None:
+    processor = SiglipImageProcessor(
+        rescale_factor=1 / 200, image_mean=(0.48, 0.45, 0.4), image_std=(0.27, 0.26, 0.28)
+    )
+    model = two_layers_of("base-patch16-224")
+    expected = model(processor.normalize(pixels))
+    result = fuse(model, torch.float32, processor)(pixels)
     assert relative_difference(result.last_hidden_state, expected.last_hidden_state) <= 1e-5
 
 
-def test_an_image_alone_and_in_a_batch_get_the_same_vector(pixel_values: torch.Tensor) -> None:
-    model = two_layers_of("base-patch16-224")
-    fused = FusedVisionTransformer(model.vision_model, CPU, torch.float32)
-    together = fused(pixel_values).pooler_output
-    alone = torch.cat([fused(image[None]).pooler_output for image in pixel_values])
+def test_pixels_beyond_the_last_whole_patch_are_not_seen() -> None:
+    model = lively_model(hidden_size=64, num_attention_heads=4, image_size=38, patch_size=8)
+    pixels = torch.randint(0, 256, (1, 38, 38, 3), dtype=torch.uint8)
+    expected = model(SiglipImageProcessor().normalize(pixels))
+    result = fuse(model, torch.float32)(pixels)
+    assert relative_difference(result.last_hidden_state, expected.last_hidden_state) <= 1e-5
+
+
+def test_an_image_alone_and_in_a_batch_get_the_same_vector(pixels: torch.Tensor) -> None:
+    fused = fuse(two_layers_of("base-patch16-224"), torch.float32)
+    together = fused(pixels).pooler_output
+    alone = torch.cat([fused(image[None]).pooler_output for image in pixels])
     assert relative_difference(alone, together) <= 1e-5
 
 
-def test_tower_without_head_pools_nothing() -> None:
+def test_embedding_leaves_the_pixels_as_they_were(pixels: torch.Tensor) -> None:
+    before = pixels.clone()
+    fuse(two_layers_of("base-patch16-224"), torch.float32)(pixels)
+    assert torch.equal(pixels, before)
+
+
+def test_tower_without_head_pools_nothing(pixels: torch.Tensor) -> None:
     config = SiglipVisionConfig(vision_use_head=False, num_hidden_layers=1)
     model = SiglipVisionModel(config).eval().requires_grad_(False)
-    fused = FusedVisionTransformer(model.vision_model, CPU, torch.float32)
-    assert fused(torch.zeros(1, 3, 224, 224)).pooler_output is None
+    assert fuse(model, torch.float32)(pixels[:1]).pooler_output is None
 
 
 def test_head_with_a_peaked_softmax_equals_the_plain_head() -> None:
@@ -118,6 +143,6 @@ def test_onednn_linear_equals_the_plain_one(approximate: str, residual: bool) ->
 def test_loading_leaves_the_plain_tower_as_it_was(tmp_path: Path) -> None:
     model = SiglipVisionModel.from_pretrained(write_checkpoint(tmp_path).folder)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    FusedVisionTransformer(model.vision_model, CPU, torch.bfloat16)
+    fuse(model, torch.bfloat16)
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -1,0 +1,47 @@
+"""Image normalisation and patch embedding in one linear layer: uint8 pixels to tokens."""
+
+import torch
+from torch import nn
+
+from model.fused_linear import fused_linear
+from model.image_processing_siglip import SiglipImageProcessor
+from model.modeling_siglip_vision_embeddings import SiglipVisionEmbeddings
+
+# Pixels minus this are exact in bfloat16, which has eight significant bits, and centred: a weight's
+# rounding error is not multiplied by a large common value.
+_CENTRE = 128
+
+
+class FusedVisionEmbeddings(nn.Module):
+    """`SiglipImageProcessor.normalize` and `SiglipVisionEmbeddings` for inference at native size.
+
+    Both are affine, so rescaling, mean and standard deviation go into weight and bias.
+    """
+
+    def __init__(
+        self,
+        embeddings: SiglipVisionEmbeddings,
+        processor: SiglipImageProcessor,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.patch_size = embeddings.patch_size
+        self.grid_size = embeddings.grid_size
+        convolution = embeddings.patch_embedding
+        assert convolution.bias is not None  # noqa: S101 # for the type checker: ours has one
+        std = torch.tensor(processor.image_std)
+        scale = processor.rescale_factor / std
+        shift = (_CENTRE * processor.rescale_factor - torch.tensor(processor.image_mean)) / std
+        kernel = convolution.weight.float().permute(0, 2, 3, 1)  # (hidden, rows, columns, channels)
+        bias = convolution.bias.float() + (kernel * shift).sum((1, 2, 3))
+        self.patch_embedding = fused_linear((kernel * scale).flatten(1), bias, device, dtype)
+        self.position_embedding = nn.Buffer(embeddings.position_embedding.weight.to(device, dtype))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed images: uint8 (batch, height, width, channels) -> (batch, patches, hidden)."""
+        batch, grid, patch = len(pixels), self.grid_size, self.patch_size
+        whole = pixels[:, : grid * patch, : grid * patch]  # no partial patches
+        patches = whole.reshape(batch, grid, patch, grid, patch, -1).transpose(2, 3)
+        patches = patches.reshape(batch, grid * grid, -1).to(self.position_embedding.dtype)
+        return self.patch_embedding(patches.sub_(_CENTRE)) + self.position_embedding
