@@ -1,10 +1,10 @@
 """The vision tower rearranged for speed: the same function of the same weights.
 
 What differs from `SiglipVisionTransformer`: pixels are normalised inside the patch embedding;
-query, key and value are one matrix; on the CPU, weights are stored in oneDNN's blocked layout, with GELU
-and residual computed while a result is in cache; attention takes one image at a time where that
-keeps its scores in cache; and the pooling head projects no keys and only pooled values, since its
-query is a constant. docs/performance.md has the measurements.
+query, key and value are one matrix; on the CPU, weights are stored in oneDNN's blocked layout, with
+GELU and residual computed while a result is in cache; attention takes one image at a time where
+that keeps its scores in cache; and the pooling head projects no keys and only pooled values, since
+its query is a constant. docs/performance.md has the measurements.
 """
 
 import torch
