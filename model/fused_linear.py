@@ -1,7 +1,6 @@
-"""Linear layers for inference, with what follows them computed while the result is in cache."""
+"""Linear layers for inference, with the activation computed while the result is in cache."""
 
 import copy
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -30,9 +29,9 @@ class PlainLinear(nn.Module):
 
 
 class OneDnnLinear(nn.Module):
-    """`PlainLinear` by oneDNN with a prepacked weight and everything fused into one pass.
+    """`PlainLinear` by oneDNN, with a prepacked weight and the activation in the same pass.
 
-    Uses the operators that torch.compile's own freezing emits on the CPU.
+    Uses the operator that torch.compile's own freezing emits on the CPU.
     """
 
     def __init__(
@@ -46,11 +45,11 @@ class OneDnnLinear(nn.Module):
 
     def forward(self, inputs: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(..., in) -> (..., out)."""
-        run: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
-        if residual is None:
-            return run(inputs, self.weight, self.bias, self.activation, [], self.algorithm)
-        run = torch.ops.mkldnn._linear_pointwise.binary
-        return run(inputs, residual, self.weight, self.bias, "add")
+        outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            inputs, self.weight, self.bias, self.activation, [], self.algorithm
+        )
+        # oneDNN can add it as well, but takes longer to (docs/performance.md).
+        return outputs if residual is None else outputs.add_(residual)
 
 
 def fused_linear(

@@ -2,8 +2,8 @@
 
 What differs from `SiglipVisionTransformer`: pixels are normalised inside the patch embedding;
 query, key and value are one matrix; on the CPU, weights are stored in oneDNN's blocked layout, with
-GELU and residual computed while a result is in cache; attention takes one image at a time where
-that keeps its scores in cache; and the pooling head projects no keys and only pooled values, since
+GELU computed while the result is in cache; attention takes one image at a time where that keeps its
+scores in cache; and the pooling head projects no keys and only pooled values, since
 its query is a constant. docs/performance.md has the measurements.
 """
 
@@ -57,9 +57,10 @@ class FusedEncoderLayer(nn.Module):
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         self.num_heads = attention.num_heads
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        weight = torch.cat([projection.weight for projection in projections])
-        bias = torch.cat([projection.bias for projection in projections])
+        query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
+        scale = (query.out_features // attention.num_heads) ** -0.5
+        weight = torch.cat([query.weight.float() * scale, key.weight.float(), value.weight.float()])
+        bias = torch.cat([query.bias.float() * scale, key.bias.float(), value.bias.float()])
         self.layer_norm1 = copy_to(layer.layer_norm1, device, dtype)
         self.qkv = fused_linear(weight, bias, device, dtype)
         self.out_proj = fused_linear(
@@ -78,25 +79,28 @@ class FusedEncoderLayer(nn.Module):
     def _attend(self, qkv: torch.Tensor) -> torch.Tensor:
         """(batch, patches, 3 hidden) -> (batch, patches, hidden)."""
         batch, patches, _ = qkv.shape
-        heads = qkv.view(batch, patches, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = qkv.view(batch, patches, 3, self.num_heads, -1)
         if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16:
-            attended = _attend_image_by_image(*heads.contiguous())
-        else:
-            attended = nn.functional.scaled_dot_product_attention(*heads)
+            return _attend_image_by_image(qkv).view(batch, patches, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, patches, head_dim) each
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         return attended.transpose(1, 2).reshape(batch, patches, -1)
 
 
-def _attend_image_by_image(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-) -> torch.Tensor:
-    """Scaled dot-product attention: three times (batch, heads, patches, head_dim) -> the same."""
-    heads, patches, head_dim = query.shape[1:]
-    attended = torch.empty_like(query)
-    no_bias = query.new_empty(()).expand(heads, patches, patches)
-    for i in range(len(query)):
-        scores = torch.baddbmm(
-            no_bias, query[i], key[i].transpose(1, 2), beta=0, alpha=head_dim**-0.5
-        )
+def _attend_image_by_image(qkv: torch.Tensor) -> torch.Tensor:
+    """Dot-product attention, scaled already, in buffers that stay in cache from image to image.
+
+    (batch, patches, 3, heads, head_dim) -> (batch, patches, heads, head_dim).
+    """
+    batch, patches, _, heads, head_dim = qkv.shape
+    inputs = qkv.new_empty(3, heads, patches, head_dim)
+    scores = qkv.new_empty(heads, patches, patches)
+    outputs = qkv.new_empty(heads, patches, head_dim)
+    attended = qkv.new_empty(batch, patches, heads, head_dim)
+    for image, result in zip(qkv, attended, strict=True):
+        query, key, value = inputs.copy_(image.permute(1, 2, 0, 3))
+        torch.bmm(query, key.transpose(1, 2), out=scores)
         torch.softmax(scores, -1, out=scores)
-        torch.bmm(scores, value[i], out=attended[i])
+        torch.bmm(scores, value, out=outputs)
+        result.copy_(outputs.transpose(0, 1))
     return attended
