@@ -28,6 +28,8 @@ _log = structlog.get_logger(__name__)
 RANDOM_PREFIX = "random:"
 _SHAPE_IN_NAME = re.compile(r"(tiny|base|large|so400m|giant-opt)-patch\d+-\d+")
 _LEAST_SELF_TEST_COSINE = 0.999
+# In a smaller model the threads' meeting after each step takes longer than the step.
+_FEWEST_PARALLEL_WEIGHTS = 5_000_000
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -111,6 +113,8 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     loaded = _load(model, revision, random_fallback)
     if loaded.model.vision_model.head is None:
         raise StartError(f"{model} has no pooling head (vision_use_head is false)")
+    if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
+        torch.set_num_threads(1)
     embedder = SiglipEmbedder(loaded, torch_device, torch_dtype, decode)
     _warm_up(embedder, max_batch_size)
     _check_against_reference(embedder, loaded)
