@@ -1,6 +1,7 @@
 # Everything from a fresh machine that has python3 (>= 3.11), pip and make.
 #   make demo    start the service, send photographs to it, show what comes back
 #   make test    all tests           make check   format, lint, types, imports
+#   make bench   all benchmarks, held against the budgets
 #   make serve   run the service     make install .venv with everything pinned
 #   make test-docker   build the image and run it with Docker Compose
 
@@ -14,7 +15,7 @@ INDEX  := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 # Where the hub cannot be reached, run with random weights rather than not at all; says so loudly.
 export SIGLIP_MODEL_FALLBACK ?= random
 
-.PHONY: install serve demo test test-docker check format clean
+.PHONY: install serve demo bench test test-docker check format clean
 
 install: $(VENV)/.installed
 
@@ -35,6 +36,13 @@ test: install
 
 test-docker: install
 	$(BIN)/python -m pytest tests/docker -m docker -raP
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[bench]'
+	@touch $@
 
 check: install
 	$(BIN)/ruff format --check .

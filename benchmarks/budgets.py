@@ -1,0 +1,106 @@
+"""What this project promises of its speed and memory, each promise tied to a finding."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A finding must be at least, or at most, its bar; with neither it is told, not judged."""
+
+    what: str
+    finding: str
+    at_least: float | None = None
+    at_most: float | None = None
+    needs_bfloat16: bool = False
+
+    @property
+    def script(self) -> str:
+        """Which benchmark gives the finding."""
+        return self.finding.partition(".")[0]
+
+    @property
+    def bar(self) -> str:
+        """The bar as text."""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return "told only" if self.at_most is None else f"<= {self.at_most:g}"
+
+    def holds(self, measured: float) -> bool:
+        """Tell whether a measurement is within the budget."""
+        return (self.at_least is None or measured >= self.at_least) and (
+            self.at_most is None or measured <= self.at_most
+        )
+
+
+_MODEL = "base, bfloat16, batch 8"
+_TINY = "tiny model, concurrency 16"
+_PLAIN = "of plain FastAPI + transformers with OMP_NUM_THREADS=1"
+_PLAIN_AS_IS = "of the same without OMP_NUM_THREADS=1"
+
+BUDGETS: tuple[Budget, ...] = (
+    Budget(
+        f"{_MODEL}: speed of the linear layers alone",
+        "model.batch8.bfloat16.of_roofline",
+        at_least=0.90,
+        needs_bfloat16=True,
+    ),
+    Budget(
+        f"{_MODEL}: x transformers bfloat16",
+        "model.batch8.bfloat16.over_transformers",
+        at_least=1.2,
+        needs_bfloat16=True,
+    ),
+    Budget(
+        f"{_MODEL}: x transformers float32",
+        "model.batch8.bfloat16.over_transformers_float32",
+        at_least=2.4,
+        needs_bfloat16=True,
+    ),
+    Budget(
+        f"{_MODEL}: x OpenVINO bfloat16",
+        "model.batch8.bfloat16.over_openvino",
+        at_least=1.0,
+        needs_bfloat16=True,
+    ),
+    Budget(
+        "base, bfloat16, batch 1: x transformers bfloat16",
+        "model.batch1.bfloat16.over_transformers",
+        at_least=1.2,
+        needs_bfloat16=True,
+    ),
+    Budget(
+        "base, float32, batch 1: x transformers float32",
+        "model.batch1.float32.over_transformers",
+        at_least=1.2,
+    ),
+    Budget(
+        "base over HTTP, concurrency 16: images/s of in-process",
+        "serving.base.c16.of_in_process",
+        at_least=0.95,
+    ),
+    Budget(f"{_TINY}: CPU {_PLAIN}", "serving.tiny.c16.cpu_of_plain_one_thread", at_most=0.50),
+    Budget(f"{_TINY}: CPU {_PLAIN_AS_IS}", "serving.tiny.c16.cpu_of_plain"),
+    Budget(
+        f"{_TINY}: requests/s {_PLAIN}",
+        "serving.tiny.c16.rate_over_plain_one_thread",
+        at_least=1.6,
+    ),
+    Budget(f"{_TINY}: requests/s {_PLAIN_AS_IS}", "serving.tiny.c16.rate_over_plain"),
+    Budget(
+        f"tiny model, concurrency 1: p50 {_PLAIN}",
+        "serving.tiny.c1.p50_of_plain_one_thread",
+        at_most=0.60,
+    ),
+    Budget(f"tiny model, concurrency 1: p50 {_PLAIN_AS_IS}", "serving.tiny.c1.p50_of_plain"),
+    Budget("12 Mpx JPEG: x full decode in decode=fast", "decode.fast", at_least=5.0),
+    Budget("decode=exact: pixels equal the reference's (1 is yes)", "decode.exact", at_least=1),
+    Budget("patches as JSON: x json.dumps(tolist())", "encode.patches.json", at_least=15),
+    Budget("patches as base64: x our JSON numbers", "encode.patches.base64", at_least=20),
+    Budget("peak RSS while loading: of 1.3 x weights + 400 MB", "startup.peak_rss", at_most=1.0),
+    Budget("RSS growth, MiB per 1000 requests", "soak.mib_per_1000_requests", at_most=1.0),
+    Budget("ready: x importing torch and reading the weights", "startup.ready", at_most=1.5),
+    Budget("10x overload: goodput of peak", "overload.goodput", at_least=0.9),
+    Budget("10x overload: refusals 429 + Retry-After", "overload.proper_refusals", at_least=1),
+    Budget("10x overload: p99 of a refusal, ms", "overload.refusal_p99_ms", at_most=50),
+    Budget("10x overload: normal again after, s", "overload.recovery_s", at_most=5),
+)

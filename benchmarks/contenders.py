@@ -1,0 +1,125 @@
+"""The same SigLIP weights behind different libraries, each as a function of the same images."""
+
+import copy
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.engine.embedder import SiglipEmbedder, load_embedder
+from app.engine.protocol import Float32Array, UInt8Array
+from model import SiglipImageProcessor
+from tests.reference import ReferenceCheckpoint
+
+Call = Callable[[], Float32Array]
+Prepare = Callable[[UInt8Array], Call]
+"""Images uint8 (batch, height, width, 3) -> the timed call, which gives pooled (batch, dim)."""
+
+REFERENCE = "transformers float32"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to compute pooled vectors; what `prepare` does is not timed."""
+
+    name: str
+    dtype: str
+    prepare: Prepare
+
+
+def our_contenders(checkpoint: ReferenceCheckpoint) -> Iterator[Contender]:
+    """Our engine; its time includes normalising the pixels and leaving torch."""
+    for dtype in ("bfloat16", "float32"):
+        embedder = load_embedder(str(checkpoint.folder), "cpu", dtype)
+        yield Contender(f"ours {dtype}", dtype, _our_call(embedder))
+
+
+def transformers_contenders(checkpoint: ReferenceCheckpoint) -> Iterator[Contender]:
+    """The reference in eager mode, with its default attention; pixels are normalised beforehand."""
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        model = copy.deepcopy(checkpoint.model).to(dtype)
+        yield Contender(f"transformers {name}", name, _torch_call(model, dtype))
+
+
+def compiled_contender(checkpoint: ReferenceCheckpoint) -> Contender:
+    """The reference under torch.compile with frozen weights, bfloat16; compiles when first run."""
+    torch._inductor.config.freezing = True
+    model = copy.deepcopy(checkpoint.model).to(torch.bfloat16)
+    compiled: Any = torch.compile(model)
+    return Contender("transformers compiled", "bfloat16", _torch_call(compiled, torch.bfloat16))
+
+
+def has_openvino() -> bool:
+    """Tell whether OpenVINO can be compared with."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def openvino_contenders(checkpoint: ReferenceCheckpoint) -> Iterator[Contender]:
+    """OpenVINO's CPU plugin on the reference, converted here, with a fixed shape as it likes it."""
+    for dtype, hint in (("bfloat16", "bf16"), ("float32", "f32")):
+        yield Contender(f"OpenVINO {dtype}", dtype, _openvino_call(checkpoint.model, hint))
+
+
+def _our_call(embedder: SiglipEmbedder) -> Prepare:
+    return lambda pixels: lambda: embedder.embed(pixels).pooled
+
+
+def _normalized(pixels: UInt8Array) -> torch.Tensor:
+    return SiglipImageProcessor().normalize(torch.from_numpy(pixels))
+
+
+def _torch_call(model: Any, dtype: torch.dtype) -> Prepare:
+    def prepare(pixels: UInt8Array) -> Call:
+        pixel_values = _normalized(pixels).to(dtype)
+
+        # no_grad: torch.compile cannot freeze weights under inference_mode
+        @torch.no_grad()
+        def call() -> Float32Array:
+            pooled: Float32Array = model(pixel_values).pooler_output.float().numpy()
+            return pooled
+
+        return call
+
+    return prepare
+
+
+class _Pooled(torch.nn.Module):
+    """The reference with a tensor for an answer, which is what converters understand."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.model(pixel_values).pooler_output
+        return pooled
+
+
+def _openvino_call(model: Any, precision: str) -> Prepare:
+    # Its converter would report usage over the network; without this package it does not.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None bars the import
+    import openvino  # an optional peer
+
+    def prepare(pixels: UInt8Array) -> Call:
+        pixel_values = _normalized(pixels)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the shape is fixed, and tracing warns of just that
+            converted = openvino.convert_model(
+                _Pooled(model), example_input=pixel_values, input=[tuple(pixel_values.shape)]
+            )
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",  # one request at a time on all cores, as the others
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        compiled = openvino.Core().compile_model(converted, "CPU", settings)
+        inputs = pixel_values.numpy()
+        return lambda: np.asarray(compiled(inputs)[0])
+
+    return prepare

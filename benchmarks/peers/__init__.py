@@ -1,0 +1,1 @@
+"""The services that ours is compared with, written as their documentation suggests."""

@@ -1,0 +1,160 @@
+"""Servers as processes of their own: started on a free port, watched in /proc, ended."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_START_TIMEOUT_S = 180
+_END_TIMEOUT_S = 30
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; its process leads a session of its own."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def pause(self) -> None:
+        """Stop all its processes in their tracks: some servers are busy when nobody asks them."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let a paused server run within the block."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.pause()
+
+    def cpu_s(self) -> float:
+        """Return CPU seconds of the process and its descendants so far, in steps of 10 ms."""
+        return sum(_cpu_ticks(pid) for pid in _tree(self.process.pid)) / _TICKS_PER_S
+
+    def rss_bytes(self) -> int:
+        """Return the resident set of the process: VmRSS."""
+        return self._status_bytes("VmRSS")
+
+    def peak_rss_bytes(self) -> int:
+        """Return the largest resident set that the process has had: VmHWM."""
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, name: str) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith(name))
+        return int(line.split()[1]) * 1024
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_server(
+    command: Sequence[str], environment: Mapping[str, str], port: int, ready_path: str, log: Path
+) -> Iterator[Server]:
+    """Run `python <command>` until `ready_path` answers 200, and end it after the block."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=os.environ | dict(environment),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(port, process, log)
+    try:
+        _wait_until_ready(server, ready_path)
+        yield server
+    finally:
+        _end(process)
+
+
+def run_to_end(code: str, arguments: Sequence[str]) -> float:
+    """Run a Python program and return how many seconds its process took."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, check=True)
+    return time.perf_counter() - start
+
+
+def _wait_until_ready(server: Server, path: str) -> None:
+    give_up_at = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < give_up_at:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"the server ended while starting:\n{_tail(server.log)}")
+        if _is_ready(server.port, path):
+            return
+        time.sleep(_POLL_S)
+    raise RuntimeError(f"the server did not get ready:\n{_tail(server.log)}")
+
+
+def _is_ready(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the session that the server leads: politely first, then all that is left of it."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGCONT)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_TIMEOUT_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(_END_TIMEOUT_S)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+
+
+def _tree(root: int) -> list[int]:
+    """Return a process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int(_stat_fields(int(folder.name))[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    tree = [root]
+    for pid in tree:  # grows while it is walked
+        tree += children.get(pid, [])
+    return tree
+
+
+def _cpu_ticks(pid: int) -> int:
+    """Return utime + stime of a process and of the children it has waited for."""
+    try:
+        return sum(int(value) for value in _stat_fields(pid)[11:15])
+    except OSError:
+        return 0  # ended meanwhile; its parent accounts for it
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """Return /proc/<pid>/stat from `state` on: the name before may hold blanks and brackets."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
