@@ -18,32 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError, safe_open
 
 from model.config import SiglipVisionConfig
 
-_HUB_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
-)
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
-_WAYS_OUT = "give a local folder instead, or random:base-patch16-224 to try without weights"
-
-# From a proxy that lets nobody out; the hub itself explains a 403, and is caught as such before.
-_PROXY_STATUSES = (403, 407)
 
 # The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`).
 _TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_model\.)(?P<name>.+)")
@@ -115,7 +94,9 @@ def find_checkpoint_folder(
         raise CheckpointError(
             f"there is no folder {name}, and it is no hub id of the form owner/name"
         )
-    folder = _download(name, revision)
+    from model.hub import download_checkpoint  # takes a quarter of a second that a folder can save
+
+    folder = download_checkpoint(name, revision)
     return folder, folder.name  # the hub's cache names a snapshot's folder by its commit
 
 
@@ -130,41 +111,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object")
     return content
-
-
-def _download(repo_id: str, revision: str | None) -> Path:
-    try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(_HUB_FILES)))
-    except Exception as error:  # also what the client lets through of its transport and of JSON
-        raise _explain_download(error, repo_id, revision) from error
-
-
-def _explain_download(error: Exception, repo_id: str, revision: str | None) -> CheckpointError:
-    where = f"{repo_id} at {revision}" if revision else repo_id
-    # A more special error comes before the one it derives from.
-    known: tuple[tuple[type[Exception], str], ...] = (
-        (HFValidationError, f"{repo_id!r} is neither a folder nor a hub id of the form owner/name"),
-        (RevisionNotFoundError, f"the hub has no revision {revision} of {repo_id}"),
-        (GatedRepoError, f"{repo_id} is gated: accept its terms on the hub and set HF_TOKEN"),
-        (
-            RepositoryNotFoundError,
-            f"the hub has no {repo_id}, or it is private: check the name, set HF_TOKEN",
-        ),
-    )
-    for kind, message in known:
-        if isinstance(error, kind):
-            return CheckpointError(message)
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
-    status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
-    if status is not None and 400 <= status < 500 and status not in _PROXY_STATUSES:
-        return CheckpointError(f"the hub refuses {where}: HTTP {status}; {_WAYS_OUT}")
-    if isinstance(error, OSError) and not isinstance(
-        error, LocalEntryNotFoundError | HfHubHTTPError
-    ):
-        return CheckpointError(f"{where} could not be stored: {type(error).__name__}")
-    return HubUnreachableError(
-        f"the hub cannot be reached and the cache holds no copy of {where}; {_WAYS_OUT}"
-    )
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

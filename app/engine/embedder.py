@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,11 +55,16 @@ class SiglipEmbedder:
     ) -> None:
         self._processor = loaded.processor
         self._device = device
+        with ThreadPoolExecutor(1) as pool:  # hashing and packing each take one core
+            space = pool.submit(_space, loaded, dtype, decode)
+            self._tower = FusedVisionTransformer(
+                loaded.model.vision_model, loaded.processor, device, dtype
+            )
         config = loaded.model.config
         self.info = ModelInfo(
             model=loaded.name,
             revision=loaded.revision,
-            space=_space(loaded, dtype, decode),
+            space=space.result(),
             dim=config.hidden_size,
             image_size=config.image_size,
             patch_size=config.patch_size,
@@ -66,9 +72,6 @@ class SiglipEmbedder:
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             pretrained=loaded.pretrained,
-        )
-        self._tower = FusedVisionTransformer(
-            loaded.model.vision_model, loaded.processor, device, dtype
         )
 
     def resize(self, image: Image.Image) -> UInt8Array:

@@ -1,0 +1,67 @@
+"""Checkpoints on the Hugging Face hub: downloaded, or explained why they cannot be."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from model.checkpoint import CheckpointError, HubUnreachableError
+
+_HUB_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+)
+_WAYS_OUT = "give a local folder instead, or random:base-patch16-224 to try without weights"
+# From a proxy that lets nobody out; the hub itself explains a 403, and is caught as such before.
+_PROXY_STATUSES = (403, 407)
+
+
+def download_checkpoint(repo_id: str, revision: str | None) -> Path:
+    """Return the local snapshot of a hub repository, whose folder is named by its commit.
+
+    What is in the cache is not downloaded again. Raises `CheckpointError`, or `HubUnreachableError`
+    when only the network is at fault.
+    """
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(_HUB_FILES)))
+    except Exception as error:  # also what the client lets through of its transport and of JSON
+        raise _explain_download(error, repo_id, revision) from error
+
+
+def _explain_download(error: Exception, repo_id: str, revision: str | None) -> CheckpointError:
+    where = f"{repo_id} at {revision}" if revision else repo_id
+    # A more special error comes before the one it derives from.
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (HFValidationError, f"{repo_id!r} is neither a folder nor a hub id of the form owner/name"),
+        (RevisionNotFoundError, f"the hub has no revision {revision} of {repo_id}"),
+        (GatedRepoError, f"{repo_id} is gated: accept its terms on the hub and set HF_TOKEN"),
+        (
+            RepositoryNotFoundError,
+            f"the hub has no {repo_id}, or it is private: check the name, set HF_TOKEN",
+        ),
+    )
+    for kind, message in known:
+        if isinstance(error, kind):
+            return CheckpointError(message)
+    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+    status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+    if status is not None and 400 <= status < 500 and status not in _PROXY_STATUSES:
+        return CheckpointError(f"the hub refuses {where}: HTTP {status}; {_WAYS_OUT}")
+    if isinstance(error, OSError) and not isinstance(
+        error, LocalEntryNotFoundError | HfHubHTTPError
+    ):
+        return CheckpointError(f"{where} could not be stored: {type(error).__name__}")
+    return HubUnreachableError(
+        f"the hub cannot be reached and the cache holds no copy of {where}; {_WAYS_OUT}"
+    )
