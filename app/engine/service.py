@@ -86,8 +86,8 @@ class EmbeddingService:
         self._permits = threading.Lock()
         self._resize = embedder.resize
         self._decode_limits = decode_limits
-        # Twice the model's input leaves the resize enough to work on: docs/performance.md.
-        self._least_side = 2 * embedder.info.image_size if decode_fast else None
+        # Half as much again as the model's input leaves the resize enough: docs/performance.md.
+        self._least_side = 3 * embedder.info.image_size // 2 if decode_fast else None
         self._decode_pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
     async def embed(

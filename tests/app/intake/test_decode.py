@@ -327,3 +327,25 @@ def test_the_largest_limit_that_can_be_set_is_honoured() -> None:
 def test_a_truncated_header_is_no_reason_to_name_a_size() -> None:
     with pytest.raises((ImageTruncatedError, ImageUndecodableError)):
         decode(png_claiming(30_000, 30_000)[:14])
+
+
+def test_a_reduced_decode_stays_above_the_side_asked_for_and_tells_the_full_size() -> None:
+    jpeg = encode(scene(0, (1600, 1200)), "JPEG", quality=95)
+    limits = DecodeLimits(10_000_000, 50_000_000, 16384, frozenset({"jpeg"}))
+
+    reduced = decode_image(jpeg, limits, least_side=336)
+
+    assert reduced.size == (1600, 1200)
+    assert reduced.pixels.size == (800, 600)
+    full = np.asarray(decode_image(jpeg, limits).pixels.resize((224, 224)), np.float32)
+    drift = np.abs(np.asarray(reduced.pixels.resize((224, 224)), np.float32) - full).mean()
+    assert 0 < drift < 3
+
+
+def test_only_jpegs_are_decoded_at_a_reduced_scale() -> None:
+    limits = DecodeLimits(10_000_000, 50_000_000, 16384, frozenset({"png"}))
+
+    assert decode_image(encode(scene(0, (1600, 1200))), limits, least_side=336).pixels.size == (
+        1600,
+        1200,
+    )
