@@ -60,7 +60,7 @@ class _Bench:
 
     def fast(self, data: bytes) -> UInt8Array:
         """Decode as the service does in decode=fast: JPEGs at reduced scale where possible."""
-        least_side = 2 * self.embedder.info.image_size
+        least_side = 3 * self.embedder.info.image_size // 2
         return self.embedder.resize(decode_image(data, self.limits, least_side=least_side).pixels)
 
     def draft(self, data: bytes) -> UInt8Array:
