@@ -16,6 +16,7 @@ from app.api.context import ApiContext
 from app.engine.lifecycle import Engine
 from app.engine.protocol import Embedder
 from app.main import create_app
+from app.server import Server
 from app.settings import Settings
 
 _WAIT_S = 30
@@ -66,19 +67,7 @@ def run_service(settings: Settings, embedder: Embedder | None = None) -> Iterato
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=settings.grace_s,
-        )
-    )
+    server = Server(app, settings)
     thread = threading.Thread(target=server.run, args=([listener],), name="test-server")
     thread.start()
     try:
