@@ -60,7 +60,8 @@ def fused_linear(
     activation: nn.Module | None = None,
 ) -> nn.Module:
     """Build the fastest linear layer that the device offers; `activation` is a GELU or nothing."""
-    weight, bias = weight.detach().to(device, dtype), bias.detach().to(device, dtype)
+    # Copies, even of what has the dtype already: a view would keep the checkpoint's file in memory.
+    weight, bias = (part.detach().to(device, dtype, copy=True) for part in (weight, bias))
     kind = OneDnnLinear if device.type == "cpu" and _one_dnn_packs(dtype) else PlainLinear
     return kind(weight, bias, activation)
 

@@ -36,7 +36,9 @@ class FusedVisionEmbeddings(nn.Module):
         kernel = convolution.weight.float().permute(0, 2, 3, 1)  # (hidden, rows, columns, channels)
         bias = convolution.bias.float() + (kernel * shift).sum((1, 2, 3))
         self.patch_embedding = fused_linear((kernel * scale).flatten(1), bias, device, dtype)
-        self.position_embedding = nn.Buffer(embeddings.position_embedding.weight.to(device, dtype))
+        self.position_embedding = nn.Buffer(
+            embeddings.position_embedding.weight.detach().to(device, dtype, copy=True)
+        )
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed images: uint8 (batch, height, width, channels) -> (batch, patches, hidden)."""

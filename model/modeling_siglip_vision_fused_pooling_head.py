@@ -25,8 +25,8 @@ class FusedPoolingHead(nn.Module):
         query = torch.einsum("hed,d->he", weight[0], head.probe.float().flatten()) + bias[0]
         scores = torch.einsum("he,hed->hd", query, weight[1]) * query.shape[-1] ** -0.5
         self.score_weight = nn.Buffer(scores.to(device))  # (heads, hidden)
-        self.value_weight = nn.Buffer(weight[2].to(device))  # (heads, head_dim, hidden)
-        self.value_bias = nn.Buffer(bias[2].flatten().to(device))  # (hidden,)
+        self.value_weight = nn.Buffer(weight[2].to(device, copy=True))  # (heads, head_dim, hidden)
+        self.value_bias = nn.Buffer(bias[2].flatten().to(device, copy=True))  # (hidden,)
         self.out_proj = copy_to(attention.out_proj, device, torch.float32)
         self.layernorm = copy_to(head.layernorm, device, torch.float32)
         self.fc1 = copy_to(head.mlp.fc1, device, torch.float32)

@@ -4,6 +4,7 @@ import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,10 @@ class SiglipEmbedder:
     ) -> None:
         self._processor = loaded.processor
         self._device = device
+        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self._shares = ThreadPoolExecutor(
+            self._threads, "forward", partial(torch.set_num_threads, 1)
+        )
         with ThreadPoolExecutor(1) as pool:  # hashing and packing each take one core
             space = pool.submit(_space, loaded, dtype, decode)
             self._tower = FusedVisionTransformer(
@@ -78,11 +83,20 @@ class SiglipEmbedder:
         """Squash upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
         return self._processor.resize(image)
 
-    @torch.inference_mode()
     def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
-        batch = self._upload(torch.from_numpy(np.require(pixels, requirements=["C", "W"])))
-        outputs = self._tower(batch)
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+        share, rest = divmod(len(batch), self._threads)
+        if self._threads == 1 or rest:
+            return self._forward(patches, batch)
+        # Threads that each take whole images never wait for one another: docs/performance.md.
+        shares = self._shares.map(partial(self._forward, patches), batch.split(share))
+        pooled, patched = zip(*shares, strict=True)
+        return Vectors(np.concatenate(pooled), np.concatenate(patched) if patches else None)
+
+    @torch.inference_mode()
+    def _forward(self, patches: bool, pixels: torch.Tensor) -> Vectors:
+        outputs = self._tower(self._upload(pixels))
         return Vectors(
             pooled=outputs.pooler_output.float().cpu().numpy(),
             patches=outputs.last_hidden_state.float().cpu().numpy() if patches else None,

@@ -281,3 +281,32 @@ def test_precision_resize_and_weights_are_part_of_the_space(
     other_weights = space_of(tmp_path / "other-weights")[1]
 
     assert len({original, bfloat16, bilinear, other_weights}) == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_loaded_model_keeps_no_page_of_its_checkpoint(checkpoint: Path, dtype: str) -> None:
+    """Otherwise the weights would be in memory twice."""
+    embedder = load(checkpoint, dtype=dtype)
+
+    assert embedder.info.dim
+    assert str(checkpoint) not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 4])
+def test_images_shared_among_threads_keep_their_order_and_their_vectors(
+    checkpoint: Path, images: int
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        embedder = load(checkpoint)
+        pictures = [scene(index, (40, 50)) for index in range(images)]
+        together = embed_all(embedder, pictures)
+        alone = [embed_all(embedder, [picture]) for picture in pictures]
+    finally:
+        torch.set_num_threads(threads)
+
+    for part in range(2):
+        each = np.concatenate([vectors[part] for vectors in alone])
+        np.testing.assert_allclose(together[part], each, atol=2e-5)
