@@ -7,7 +7,7 @@ from io import BytesIO
 from types import MappingProxyType
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from app.errors import (
     ImageError,
@@ -15,13 +15,18 @@ from app.errors import (
     ImageTruncatedError,
     ImageUndecodableError,
 )
-from app.intake.jpeg import check_jpeg
+from app.intake.jpeg import check_jpeg, outline_jpeg
+from app.intake.parts import check_parts
 from app.intake.sniff import sniff_format
 
 # `Image.open(formats=...)` would otherwise import all plugins inside the first request.
 Image.init()
 # Our own limits are checked first and answer with a clear error; Pillow's stays as a second line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Texts and colour profiles are not used. Honest ones are smaller, all of them together: a scanner's
+# profile takes 1 MiB, an editor's history a few.
+PngImagePlugin.MAX_TEXT_CHUNK = 2**20
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20
 
 # How to undo each EXIF orientation but 1. Pillow's exif_transpose also rewrites all other EXIF,
 # which here is a stranger's and not needed.
@@ -76,11 +81,13 @@ def decode_image(
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"more than {limits.max_image_bytes} bytes")
     image_format = sniff_format(data, limits.formats)
+    check_parts(data, image_format)
+    jpeg = outline_jpeg(data) if image_format == "jpeg" else None
     try:
-        with Image.open(BytesIO(data), formats=(image_format,)) as image:
+        with Image.open(BytesIO(jpeg.data if jpeg else data), formats=(image_format,)) as image:
             _check_size(image.size, limits)
-            if image_format == "jpeg":
-                check_jpeg(data, image.size)
+            if jpeg is not None:
+                check_jpeg(jpeg, image.size)
             return _read_pixels(image, image_format.upper(), least_side)
     except ImageError:
         raise
