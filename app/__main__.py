@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 
 # Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
 # torch for a second or more. uvicorn handles it while it runs, and raises it again when it is done:
@@ -24,6 +25,7 @@ from app.settings import Settings
 
 _EXIT_BAD_SETTINGS = 2
 _EXIT_START_FAILED = 3
+_EXIT_ENGINE_LOST = 70  # EX_SOFTWARE of sysexits.h; whoever supervises the process starts it anew
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -34,17 +36,22 @@ def serve() -> None:
     settings = _read_settings()
     configure_logs(settings.log_level, settings.log_format)
     _warn_of_unknown_variables()
-    start_failed = False
+    exit_code = 0
 
-    def stop() -> None:
-        nonlocal start_failed
-        start_failed = server.should_exit = True
+    def stop(code: int) -> None:
+        nonlocal exit_code
+        exit_code, server.should_exit = code, True
 
-    app = create_app(settings, on_start_failure=stop)
+    app = create_app(
+        settings,
+        on_start_failure=partial(stop, _EXIT_START_FAILED),
+        on_engine_lost=partial(stop, _EXIT_ENGINE_LOST),
+    )
     server = Server(app, settings)
     server.run()
-    if start_failed:
-        raise typer.Exit(_EXIT_START_FAILED)
+    if exit_code == _EXIT_ENGINE_LOST:
+        os._exit(exit_code)  # a thread that hangs in the device would be waited for in vain
+    raise typer.Exit(exit_code)
 
 
 @cli.command()
@@ -61,10 +68,12 @@ def _read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
+        problems: dict[str, list[str]] = {}
         for problem in error.errors(include_url=False, include_input=False):
-            message = problem["msg"].removeprefix("Value error, ")
             variable = f"SIGLIP_{problem['loc'][0]}: ".upper() if problem["loc"] else ""
-            print(variable + message, file=sys.stderr)
+            problems.setdefault(variable, []).append(problem["msg"].removeprefix("Value error, "))
+        for variable, messages in problems.items():
+            print(variable + ", or: ".join(messages), file=sys.stderr)
         raise typer.Exit(_EXIT_BAD_SETTINGS) from None
 
 

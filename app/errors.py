@@ -24,12 +24,16 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── UnsupportedImageFormatError 415
     │   ├── ImageUndecodableError      422
     │   ├── ImageTruncatedError        422
-    │   └── ImageSuspiciousError       422
+    │   ├── ImageSuspiciousError       422
+    │   ├── UrlForbiddenError          422
+    │   └── UrlFetchFailedError        422
     ├── ImagesFailedError          a whole request, failed by some of its images
     └── ServerError                the service is at fault or at its limit
         ├── QueueFullError             429
+        ├── MemoryFullError            429
         ├── InternalError              500
         ├── NonFiniteError             500
+        ├── OutOfMemoryError           500
         ├── NotReadyError              503
         ├── DrainingError              503
         ├── WorkerDeadError            503
@@ -207,6 +211,14 @@ class QueueFullError(ServerError):
     kind = "rate_limit_error"
 
 
+class MemoryFullError(ServerError):
+    """The bodies of other requests take all the memory there is for them."""
+
+    status = 429
+    code = "memory_full"
+    kind = "rate_limit_error"
+
+
 class InternalError(ServerError):
     """A fault of the service."""
 
@@ -217,6 +229,12 @@ class NonFiniteError(ServerError):
     """The model gave a vector with NaN or infinite values."""
 
     code = "non_finite"
+
+
+class OutOfMemoryError(ServerError):
+    """The device has not enough memory even for this image alone."""
+
+    code = "out_of_memory"
 
 
 class NotReadyError(ServerError):
@@ -251,6 +269,18 @@ class ImageSuspiciousError(ImageError):
     """An image made to cost more than an honest one, or one that cannot be what it claims."""
 
     code = "image_suspicious"
+
+
+class UrlForbiddenError(ImageError):
+    """A URL that the service does not fetch; why not is nobody's business."""
+
+    code = "url_forbidden"
+
+
+class UrlFetchFailedError(ImageError):
+    """A URL that may be fetched, and whose host did not give an image."""
+
+    code = "url_fetch_failed"
 
 
 class ImagesFailedError(ServiceError):

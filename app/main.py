@@ -17,6 +17,7 @@ from app.api import embed, health
 from app.api.answers import answer_error, error_of_status
 from app.api.context import ApiContext, set_context
 from app.api.guard import Guard
+from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
 from app.engine.embedder import StartError, load_embedder
 from app.engine.lifecycle import Engine
@@ -24,6 +25,7 @@ from app.engine.protocol import Embedder
 from app.engine.service import EmbeddingService
 from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
+from app.intake.fetch import Fetcher
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -36,11 +38,13 @@ def create_app(
     settings: Settings,
     embedder: Embedder | None = None,
     on_start_failure: Callable[[], None] | None = None,
+    on_engine_lost: Callable[[], None] | None = None,
 ) -> FastAPI:
     """Wire up the service. Without an `embedder`, the model of the settings is loaded at startup.
 
     The application answers health routes while it loads. When loading fails it logs one line,
-    stays unready, and calls `on_start_failure`.
+    stays unready, and calls `on_start_failure`. `on_engine_lost` is called when only a new process
+    will compute again.
     """
     engine = Engine(lambda loaded: _build_service(loaded, settings))
     load = partial(_load, settings) if embedder is None else (lambda: embedder)
@@ -48,12 +52,14 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_start(engine, load, on_start_failure))
+        watching = asyncio.create_task(_watch(engine, on_engine_lost))
         if embedder is not None:
             await loading
         yield
-        loading.cancel()
-        with suppress(asyncio.CancelledError):
-            await loading
+        for task in (loading, watching):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await engine.close(_LAST_BATCH_S)
 
     app = FastAPIOffline(  # /docs without a CDN
@@ -73,9 +79,14 @@ def create_app(
             ),
             request_timeout_s=settings.request_timeout_s,
             max_response_bytes=settings.max_response_bytes,
+            fetcher=_build_fetcher(settings) if settings.url_input else None,
         ),
     )
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Guard,
+        max_body_bytes=settings.max_body_bytes,
+        inflight=InflightBytes(settings.inflight_bytes),
+    )
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
     app.include_router(embed.router)
@@ -98,6 +109,13 @@ async def _start(
         on_failure()
 
 
+async def _watch(engine: Engine, on_lost: Callable[[], None] | None) -> None:
+    await engine.watch()
+    _log.critical("the engine is lost, only a new process will do")
+    if on_lost is not None:
+        on_lost()
+
+
 def _load(settings: Settings) -> Embedder:
     return load_embedder(
         settings.model,
@@ -108,6 +126,10 @@ def _load(settings: Settings) -> Embedder:
         revision=settings.revision,
         random_fallback=settings.model_fallback == "random",
     )
+
+
+def _build_fetcher(settings: Settings) -> Fetcher:
+    return Fetcher(settings.max_image_bytes, settings.url_allowed_hosts)
 
 
 def _build_service(embedder: Embedder, settings: Settings) -> EmbeddingService:
@@ -123,7 +145,8 @@ def _build_service(embedder: Embedder, settings: Settings) -> EmbeddingService:
         decode_fast=settings.decode == "fast",
         max_batch_size=settings.max_batch_size,
         max_wait_s=settings.max_wait_ms / 1000,
-        queue_images=settings.queue_images,
+        queue_images=None if settings.queue_images == "auto" else settings.queue_images,
+        decode_memory=settings.decode_memory,
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 # Pillow itself refuses more.
@@ -11,8 +11,19 @@ _PILLOW_MAX_PIXELS = 178_956_970
 ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp"]
 
 
+# A host name, or all names below one.
+HostPattern = Annotated[
+    str,
+    StringConstraints(to_lower=True, pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"),
+]
+
+
 def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _split_hosts(value: object) -> object:
+    return [] if value == "" else _split_commas(value)
 
 
 def _empty_as_none(value: object) -> object:
@@ -69,9 +80,26 @@ class Settings(BaseSettings):
         min_length=1,
         description="image formats to accept, comma-separated",
     )
-    queue_images: int = Field(512, ge=1, description="images that may be decoding or waiting")
+    queue_images: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="images that may be decoding or waiting; auto: three seconds of work"
+    )
+    inflight_bytes: int = Field(
+        256 * 2**20, ge=1, description="bytes of all request bodies held at one time"
+    )
+    decode_memory: int = Field(
+        2**30, ge=1, description="bytes that images being decoded may take together"
+    )
     request_timeout_s: float = Field(
         60, gt=0, le=600, description="longest wait for a vector; X-Request-Timeout-Ms shortens it"
+    )
+    url_input: bool = Field(
+        False, description="on: images may be given by URL, which the service then fetches"
+    )
+    url_allowed_hosts: Annotated[
+        frozenset[HostPattern], NoDecode, BeforeValidator(_split_hosts)
+    ] = Field(
+        frozenset(),
+        description="hosts to fetch from, comma-separated: name or *.name; empty: any public host",
     )
     grace_s: int = Field(
         25, ge=0, le=600, description="time to finish accepted requests after SIGTERM"
@@ -83,11 +111,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.max_images > self.queue_images:
-            raise ValueError(
-                "SIGLIP_QUEUE_IMAGES must be at least SIGLIP_MAX_IMAGES, "
-                "or the largest request could never be accepted"
-            )
         if self.max_image_bytes > self.max_body_bytes:
             raise ValueError("SIGLIP_MAX_BODY_BYTES must be at least SIGLIP_MAX_IMAGE_BYTES")
+        if self.max_body_bytes > self.inflight_bytes:
+            raise ValueError("SIGLIP_INFLIGHT_BYTES must be at least SIGLIP_MAX_BODY_BYTES")
         return self

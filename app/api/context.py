@@ -7,16 +7,18 @@ from starlette.requests import Request
 
 from app.api.inputs import InputLimits
 from app.engine.lifecycle import Engine
+from app.intake.fetch import Fetcher
 
 
 @dataclass(frozen=True)
 class ApiContext:
-    """The engine and the limits of the HTTP side: seconds and bytes."""
+    """The engine and the limits of the HTTP side: seconds and bytes. No `fetcher`, no URLs."""
 
     engine: Engine
     input_limits: InputLimits
     request_timeout_s: float
     max_response_bytes: int
+    fetcher: Fetcher | None = None
 
 
 def set_context(app: FastAPI, context: ApiContext) -> None:

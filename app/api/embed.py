@@ -83,7 +83,8 @@ async def embed(request: Request) -> Response:
     service = context.engine.require_service()
     form = pick_form(",".join(request.headers.getlist("accept")))
     timeout_s = _timeout_s(request, context.request_timeout_s)
-    embed_input = await read_input(request, context.input_limits)
+    service.admission.require_room(timeout_s)  # before the body costs anything
+    embed_input = await read_input(request, context.input_limits, context.fetcher)
     options = embed_input.options
     _check_options(options, form, service.info)
     answer_bytes = estimate_answer_bytes(options, service.info, len(embed_input.sources))

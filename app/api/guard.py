@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import answer_error
+from app.api.inflight import InflightBytes
 from app.errors import (
     BodyTooLargeError,
     InternalError,
@@ -27,9 +28,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Guard:
     """ASGI middleware; nothing below it can leave a request without an answer or a log line."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, inflight: InflightBytes) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._inflight = inflight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or pass on what is not HTTP."""
@@ -80,17 +82,25 @@ class Guard:
         async def receive_counted() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            arrived = len(message.get("body", b""))
+            self._inflight.take(arrived)
+            received += arrived
             if received > self._max_body_bytes:
                 raise self._body_too_large()
             return message
 
-        await self._app(scope, receive_counted, send)
+        try:
+            await self._app(scope, receive_counted, send)
+        finally:
+            self._inflight.give_back(received)
 
     def _refuse(self, headers: Headers) -> ServiceError | None:
         """Say what is wrong with a request that its head already gives away."""
-        if int(headers.get("content-length", "0")) > self._max_body_bytes:
+        announced = int(headers.get("content-length", "0"))
+        if announced > self._max_body_bytes:
             return self._body_too_large()
+        if not self._inflight.has_room(announced):
+            return self._inflight.full()
         if headers.get("content-encoding", "identity") != "identity":
             return UnsupportedMediaTypeError("compressed bodies are not read: images are already")
         return None

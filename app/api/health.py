@@ -36,7 +36,7 @@ async def readyz(request: Request) -> Response:
 async def livez(request: Request) -> Response:
     """Answer 503 only when a restart is the cure."""
     status = get_context(request).engine.status
-    return _answer({"status": status}, healthy=status != "dead")
+    return _answer({"status": status}, healthy=status not in ("dead", "stalled"))
 
 
 def _answer(content: dict[str, Any], *, healthy: bool) -> Response:
@@ -55,8 +55,8 @@ def _health(engine: Engine) -> dict[str, Any]:
         "device": info.device,
         "dtype": info.dtype,
         "queue": {
-            "images": service.admitted_images,
-            "limit": service.queue_images,
+            "images": service.admission.images,
+            "limit": service.admission.limit,
             "oldest_ms": round(batcher.oldest_age_s * 1000),
         },
         "worker": {

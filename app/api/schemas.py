@@ -34,8 +34,12 @@ class EmbedOptions(BaseModel):
     )
 
 
-def _wrap_bare_data(value: object) -> object:
-    return {"data": value} if isinstance(value, str) else value
+def _wrap_bare_text(value: object) -> object:
+    """Make an item of a bare string: a URL can be told from base64, which has no colon."""
+    if not isinstance(value, str):
+        return value
+    is_url = value[:8].lower().startswith(("http://", "https://"))
+    return {"url" if is_url else "data": value}
 
 
 class ImageItem(BaseModel):
@@ -45,7 +49,11 @@ class ImageItem(BaseModel):
 
     id: str | None = Field(None, max_length=MAX_ID_LENGTH, description="Echoed in the answer.")
     data: str | None = Field(None, description="base64, or a data URI.")
-    url: str | None = Field(None, description="Where to fetch it, when URL input is on.")
+    url: str | None = Field(
+        None,
+        description="http or https, on a public host; only where the service has URL input on.",
+        examples=["https://images.example.com/sku-2.jpg"],
+    )
 
     @model_validator(mode="after")
     def _check_one_source(self) -> "ImageItem":
@@ -57,8 +65,9 @@ class ImageItem(BaseModel):
 class EmbedBody(EmbedOptions):
     """JSON body of POST /embed."""
 
-    images: list[Annotated[ImageItem, BeforeValidator(_wrap_bare_data)]] = Field(
-        description="base64 strings, data URIs, or objects with data and an optional id.",
+    images: list[Annotated[ImageItem, BeforeValidator(_wrap_bare_text)]] = Field(
+        description="base64 strings, data URIs, URLs, or objects with data or url and an optional "
+        "id. URLs only where the service has URL input on, and at most 4 of them.",
         examples=[["data:image/png;base64,iVBORw0KGgo...", {"id": "sku-1", "data": "iVBORw0K..."}]],
     )
 

@@ -1,43 +1,34 @@
 """One inference thread that turns queued images of many requests into batches.
 
 Work-conserving: an idle device takes what is queued at once; while it is busy, the next batch
-fills. A job whose future is cancelled is never computed.
+fills. A job whose future is cancelled is never computed. When the thread's loop dies, its callers
+hear of it at once, and after a pause it begins anew; dying often, it is lost for good.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-import numpy as np
 import structlog
 
-from app.engine.protocol import Float32Array, UInt8Array, Vectors
-from app.errors import (
-    DrainingError,
-    InternalError,
-    NonFiniteError,
-    ServiceError,
-    WorkerDeadError,
-)
+from app.engine.forward import Forward, Outcome, Wanted
+from app.engine.protocol import DeviceLostError, Embedder, UInt8Array
+from app.errors import DrainingError, ServiceError, WorkerDeadError
 
 _log = structlog.get_logger(__name__)
 
 # Weight of the newest batch in the running mean of images per second.
 _RATE_WEIGHT = 0.2
-
-
-class ImageVectors(NamedTuple):
-    """The vectors of one image: pooled (dim,), patches (patches, dim) or None."""
-
-    pooled: Float32Array
-    patches: Float32Array | None
-
-
-Outcome = ImageVectors | ServiceError
+# A batch that takes longer than both, the second times its expected time, will not come back.
+_STALL_S = 60.0
+_STALL_FACTOR = 20
+# Long enough for probes to see it.
+RESTART_DELAY_S = 5.0
+_RESTARTS = 3
+_RESTARTS_WITHIN_S = 600.0
 
 
 @dataclass(slots=True, eq=False)
@@ -74,19 +65,23 @@ class Batcher:
 
     def __init__(
         self,
-        embed: Callable[[UInt8Array, bool], Vectors],
+        embedder: Embedder,
         *,
         max_batch_size: int,
         max_wait_s: float = 0,
+        restart_delay_s: float = RESTART_DELAY_S,
     ) -> None:
-        self._embed = embed
-        self._max_batch_size = max_batch_size
+        self._forward = Forward(embedder, max_batch_size)
         self._max_wait_s = max_wait_s
+        self._restart_delay_s = restart_delay_s
+        self._deaths: deque[float] = deque(maxlen=_RESTARTS + 1)
         self._queue: deque[Ticket] = deque()
         self._running: list[Ticket] = []
+        self._running_since: float | None = None
         self._changed = threading.Condition()
         self._stopping = False
         self._closed_with: type[ServiceError] | None = None
+        self._lost = False
         self._images_per_s = 0.0
         self._last_batch_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -95,7 +90,28 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether the inference thread still takes work."""
-        return self._closed_with is None
+        return self._closed_with is None and self._thread.is_alive()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the batch on the device has been there too long to be hoped for."""
+        return self._running_for_s > self._stall_s
+
+    @property
+    def lost(self) -> bool:
+        """Whether only a new process will compute again."""
+        gone = not self._stopping and not self._thread.is_alive()
+        return self._lost or gone or self._running_for_s > 2 * self._stall_s
+
+    @property
+    def _running_for_s(self) -> float:
+        since = self._running_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def _stall_s(self) -> float:
+        expected_s = len(self._running) / self._images_per_s if self._images_per_s else 0.0
+        return max(_STALL_S, _STALL_FACTOR * expected_s)
 
     @property
     def images_per_s(self) -> float:
@@ -131,21 +147,49 @@ class Batcher:
         self._thread.join(timeout_s)
         self._close(DrainingError)
 
+    def fail_all(self) -> None:
+        """Tell everybody who waits that nothing will be computed: the device is stalled."""
+        self._fail(WorkerDeadError)
+
     def _run(self) -> None:
-        try:
-            while batch := self._take_batch():
-                self._compute(batch)
-        except BaseException:  # noqa: BLE001 # whatever ends the thread, its callers must hear of it
-            _log.critical("inference thread died", exc_info=True)
-            self._close(WorkerDeadError)
-        else:
-            self._close(DrainingError)
+        while True:
+            try:
+                while batch := self._take_batch():
+                    self._compute(batch)
+            except BaseException as error:  # noqa: BLE001 # callers must hear of whatever ends it
+                _log.critical("inference thread died", exc_info=True)
+                self._close(WorkerDeadError)
+                hopeless = isinstance(error, DeviceLostError)
+            else:
+                self._close(DrainingError)
+                return
+            if not self._may_restart(hopeless=hopeless):
+                return
+
+    def _may_restart(self, *, hopeless: bool) -> bool:
+        """Wait a while and open again, unless the thread is stopping, or dies all the time."""
+        self._deaths.append(time.monotonic())
+        often = len(self._deaths) > _RESTARTS
+        if hopeless or (often and self._deaths[-1] - self._deaths[0] < _RESTARTS_WITHIN_S):
+            self._lost = True
+            return False
+        with self._changed:
+            if self._changed.wait_for(lambda: self._stopping, self._restart_delay_s):
+                return False
+            self._closed_with = None
+        _log.warning("inference thread begins anew")
+        return True
 
     def _close(self, reason: type[ServiceError]) -> None:
         with self._changed:
             self._closed_with = self._closed_with or reason
+        self._fail(reason)
+
+    def _fail(self, reason: type[ServiceError]) -> None:
+        with self._changed:
             left = [*self._running, *self._queue]
             self._queue.clear()
+            self._running_since = None if self._closed_with else self._running_since
         for job, index in left:
             job.settle(index, _closing_error(reason))
 
@@ -157,16 +201,18 @@ class Batcher:
                 if self._max_wait_s:
                     self._wait_for_fuller_batch()
                 batch: list[Ticket] = []
-                while self._queue and len(batch) < self._max_batch_size:
+                limit = self._forward.batch_limit
+                while self._queue and len(batch) < limit:
                     ticket = self._queue.popleft()
                     if not ticket[0].future.cancelled():
                         batch.append(ticket)
                 if batch or self._stopping:
                     self._running = batch
+                    self._running_since = time.monotonic() if batch else None
                     return batch
 
     def _wait_for_fuller_batch(self) -> None:
-        while self._queue and len(self._queue) < self._max_batch_size and not self._stopping:
+        while self._queue and len(self._queue) < self._forward.batch_limit and not self._stopping:
             left_s = self._queue[0][0].queued_at + self._max_wait_s - time.monotonic()
             if left_s <= 0 or not self._changed.wait(left_s):
                 return
@@ -175,40 +221,18 @@ class Batcher:
         started_at = time.monotonic()
         for job, _ in batch:
             job.started_at = job.started_at or started_at
-        outcomes = self._embed_or_bisect(batch)
+        outcomes = self._forward.run(
+            [Wanted(job.pixels[index], job.patches) for job, index in batch]
+        )
         self._last_batch_at = time.monotonic()
         self._note_rate(len(batch) / max(self._last_batch_at - started_at, 1e-6))
-        self._running = []
         for (job, index), outcome in zip(batch, outcomes, strict=True):
             job.settle(index, outcome)
+        self._running, self._running_since = [], None
 
     def _note_rate(self, images_per_s: float) -> None:
         weight = _RATE_WEIGHT if self._images_per_s else 1.0
         self._images_per_s += weight * (images_per_s - self._images_per_s)
-
-    def _embed_or_bisect(self, batch: list[Ticket]) -> list[Outcome]:
-        """Compute a batch; when it fails, its halves, so that only the culprit's image fails."""
-        try:
-            pixels = np.stack([job.pixels[index] for job, index in batch])
-            vectors = self._embed(pixels, any(job.patches for job, _ in batch))
-            return [_row(vectors, row, job.patches) for row, (job, _) in enumerate(batch)]
-        except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
-            _log.error("batch failed", images=len(batch), error=type(error).__name__, exc_info=True)
-            if len(batch) == 1:
-                return [InternalError("the model failed on this image")]
-            middle = len(batch) // 2
-            halves = batch[:middle], batch[middle:]
-            return [outcome for half in halves for outcome in self._embed_or_bisect(half)]
-
-
-def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
-    pooled = vectors.pooled[row]
-    own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
-    if not np.isfinite(pooled).all() or not (own_patches is None or np.isfinite(own_patches).all()):
-        return NonFiniteError("the model gave a vector that is not finite")
-    if not pooled.any():
-        return NonFiniteError("the model gave a vector of length zero, which has no direction")
-    return ImageVectors(pooled, own_patches)
 
 
 def _closing_error(reason: type[ServiceError]) -> ServiceError:

@@ -9,7 +9,9 @@ from app.engine.protocol import Embedder
 from app.engine.service import EmbeddingService
 from app.errors import NotReadyError, WorkerDeadError
 
-Status = Literal["ok", "loading", "draining", "dead", "failed"]
+Status = Literal["ok", "loading", "draining", "dead", "stalled", "failed"]
+
+_WATCH_EVERY_S = 0.5
 
 
 class Engine:
@@ -31,6 +33,8 @@ class Engine:
             return "draining"
         if self._service is None:
             return "loading"
+        if self._service.batcher.stalled:
+            return "stalled"
         return "ok" if self._service.batcher.alive else "dead"
 
     @property
@@ -52,6 +56,8 @@ class Engine:
             raise NotReadyError("the model is not loaded yet", retry_after_s=5)
         if status == "dead":
             raise WorkerDeadError("the inference thread is gone", retry_after_s=5)
+        if status == "stalled":
+            raise WorkerDeadError("the device does not answer", retry_after_s=30)
         return self._service
 
     async def start(self, load: Callable[[], Embedder]) -> None:
@@ -61,6 +67,17 @@ class Engine:
         except Exception:
             self._failed = True
             raise
+
+    async def watch(self) -> None:
+        """Return when only a new process will compute again; until then nobody waits in vain."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            if self._service is None:
+                continue
+            if self._service.batcher.stalled:
+                self._service.batcher.fail_all()
+            if self._service.batcher.lost:
+                return
 
     def drain(self) -> None:
         """Say `draining` from now on; accepted requests are still served."""

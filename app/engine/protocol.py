@@ -11,6 +11,14 @@ UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
 
+class DeviceOutOfMemoryError(Exception):
+    """The device has no memory for a batch of this size; a smaller one may do."""
+
+
+class DeviceLostError(Exception):
+    """The device will not compute again in this process."""
+
+
 class Vectors(NamedTuple):
     """The vectors of a batch, row i for image i."""
 
@@ -37,7 +45,10 @@ class ModelInfo:
 
 
 class Embedder(Protocol):
-    """A loaded model. `resize` may run in many threads at once, `embed` runs in one."""
+    """A loaded model. `resize` may run in many threads at once, the rest runs in one.
+
+    The two that compute may raise `DeviceOutOfMemoryError`, `DeviceLostError` and anything else.
+    """
 
     @property
     def info(self) -> ModelInfo:
@@ -50,4 +61,8 @@ class Embedder(Protocol):
 
     def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
+        ...
+
+    def embed_in_float32(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+        """Compute the same, slower and in float32, for images whose vectors are not finite."""
         ...

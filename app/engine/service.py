@@ -1,31 +1,36 @@
 """Images of one request to vectors: a permit, the decode pool, the batcher, the result."""
 
 import asyncio
-import math
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
 
-from app.engine.batcher import Batcher, ImageVectors, Job, Outcome
+from app.engine.admission import Admission
+from app.engine.batcher import Batcher, Job
+from app.engine.forward import ImageVectors, Outcome
 from app.engine.protocol import Embedder, ModelInfo, UInt8Array
+from app.engine.remote import RemoteImage, prepare_remote
 from app.errors import (
     DeadlineExceededError,
     DrainingError,
     ImagesFailedError,
     ImageUndecodableError,
-    QueueFullError,
     ServiceError,
     WorkerDeadError,
 )
-from app.intake.decode import DecodeLimits, decode_image
+from app.intake.decode import DecodedImage, DecodeLimits, decode_image
+from app.intake.memory import DecodeMemory
 
 _log = structlog.get_logger(__name__)
+
+# Weight of the newest image in the running mean of seconds that decoding takes.
+_DECODE_WEIGHT = 0.05
 
 ImageSource = Callable[[], bytes]
 """Gives the encoded bytes of one image; runs on the decode pool and may raise a `ServiceError`."""
@@ -69,7 +74,7 @@ Decoding = Future[_Prepared | ServiceError]
 class EmbeddingService:
     """Turns encoded images into vectors; lives on one event loop and owns its threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # what a machine can carry, each with its default
         self,
         embedder: Embedder,
         *,
@@ -77,21 +82,30 @@ class EmbeddingService:
         decode_fast: bool = False,
         max_batch_size: int,
         max_wait_s: float,
-        queue_images: int,
+        queue_images: int | None = None,
+        decode_memory: int = 2**30,
     ) -> None:
         self.info: ModelInfo = embedder.info
-        self.batcher = Batcher(embedder.embed, max_batch_size=max_batch_size, max_wait_s=max_wait_s)
-        self.queue_images = queue_images
-        self.admitted_images = 0
-        self._permits = threading.Lock()
+        self.batcher = Batcher(embedder, max_batch_size=max_batch_size, max_wait_s=max_wait_s)
+        self.admission = Admission(
+            self._images_per_s, least_images=2 * max_batch_size, queue_images=queue_images
+        )
+        self._decode_s = 0.0
+        self._decode_memory = DecodeMemory(decode_memory)
         self._resize = embedder.resize
         self._decode_limits = decode_limits
         # Half as much again as the model's input leaves the resize enough: docs/performance.md.
         self._least_side = 3 * embedder.info.image_size // 2 if decode_fast else None
-        self._decode_pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+        self._decode_threads = os.cpu_count() or 1
+        self._decode_pool = ThreadPoolExecutor(self._decode_threads, thread_name_prefix="decode")
 
     async def embed(
-        self, sources: Sequence[ImageSource], *, patches: bool, partial: bool, timeout_s: float
+        self,
+        sources: Sequence[ImageSource | RemoteImage],
+        *,
+        patches: bool,
+        partial: bool,
+        timeout_s: float,
     ) -> Embedded:
         """Decode and embed the images of one request, at least one.
 
@@ -99,8 +113,8 @@ class EmbeddingService:
         raises `ImagesFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
         after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute.
         """
-        self._admit(len(sources))
-        decoding = [self._decode_pool.submit(self._prepare, source) for source in sources]
+        self.admission.admit(len(sources), timeout_s)
+        decoding = [self._begin(source) for source in sources]
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._embed(decoding, patches=patches, partial=partial)
@@ -115,29 +129,23 @@ class EmbeddingService:
         self.batcher.stop(timeout_s)
         self._decode_pool.shutdown(wait=False, cancel_futures=True)
 
-    def _admit(self, images: int) -> None:
-        """Take a permit for each image of a request, or refuse before any of them costs work."""
-        with self._permits:
-            if self.admitted_images + images > self.queue_images:
-                raise QueueFullError("too many images are waiting", retry_after_s=self._backlog_s())
-            self.admitted_images += images
+    def _begin(self, source: ImageSource | RemoteImage) -> Decoding:
+        if isinstance(source, RemoteImage):
+            return prepare_remote(source, self._prepare, self._decode_pool)
+        return self._decode_pool.submit(self._prepare, source)
 
     def _release_after(self, decoding: Decoding) -> None:
         """Give an image's permit back: now, or when a decode that cannot be interrupted has ended.
 
         Its caller may have left or run out of time before; the machine is no less busy for it.
         """
-
-        def release(_: object) -> None:
-            with self._permits:
-                self.admitted_images -= 1
-
         decoding.cancel()  # if it has not begun, it need not
-        decoding.add_done_callback(release)
+        decoding.add_done_callback(lambda _: self.admission.release())
 
-    def _backlog_s(self) -> int:
-        rate = self.batcher.images_per_s or 1.0
-        return min(max(math.ceil(self.admitted_images / rate), 1), 30)
+    def _images_per_s(self) -> float:
+        """Return the rate of the slower of decoding and inference; 0 before the first batch."""
+        computed = self.batcher.images_per_s
+        return min(computed, self._decode_threads / self._decode_s) if self._decode_s else computed
 
     async def _embed(
         self, decoding: Sequence[Decoding], *, patches: bool, partial: bool
@@ -174,16 +182,18 @@ class EmbeddingService:
 
     def _prepare(self, source: ImageSource) -> _Prepared | ServiceError:
         """Decode and resize one image; runs on the decode pool, errors are values."""
+        start = time.monotonic()
         try:
-            decoded = decode_image(source(), self._decode_limits, least_side=self._least_side)
-            width, height = decoded.size
-            warnings = decoded.warnings
-            if min(width, height) < self.info.image_size:
-                warnings += ("upscaled",)
-            if not self.info.pretrained:
-                warnings += ("random_weights",)
-            seen = SeenImage(width, height, decoded.format, warnings)
-            return _Prepared(self._resize(decoded.pixels), seen)
+            with ExitStack() as held:  # until the image is small
+                decoded = decode_image(
+                    source(),
+                    self._decode_limits,
+                    reserve=lambda size: held.enter_context(self._decode_memory.reserved(size)),
+                    least_side=self._least_side,
+                )
+                pixels = self._resize(decoded.pixels)
+            self._note_decode_s(time.monotonic() - start)
+            return _Prepared(pixels, self._seen(decoded))
         except ServiceError as error:
             # As a value it outlives the call, and its frames would keep the decoded pixels alive.
             error.__cause__ = error.__context__ = None
@@ -191,6 +201,19 @@ class EmbeddingService:
         except Exception:  # noqa: BLE001 # a fault of ours must stay with its image
             _log.exception("decoding failed unexpectedly")
             return ImageUndecodableError("the image cannot be decoded")
+
+    def _seen(self, decoded: DecodedImage) -> SeenImage:
+        width, height = decoded.size
+        warnings = decoded.warnings
+        if min(width, height) < self.info.image_size:
+            warnings += ("upscaled",)
+        if not self.info.pretrained:
+            warnings += ("random_weights",)
+        return SeenImage(width, height, decoded.format, warnings)
+
+    def _note_decode_s(self, seconds: float) -> None:
+        weight = _DECODE_WEIGHT if self._decode_s else 1.0
+        self._decode_s += weight * (seconds - self._decode_s)
 
 
 async def _decoded(

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from app.engine.protocol import Float32Array, ModelInfo, UInt8Array, Vectors
+from app.engine.protocol import (
+    DeviceLostError,
+    DeviceOutOfMemoryError,
+    Float32Array,
+    ModelInfo,
+    UInt8Array,
+    Vectors,
+)
 
 RAISES = 201
 GIVES_NAN = 202
@@ -21,6 +28,8 @@ GIVES_HUGE = 206
 LOSES_A_ROW = 207
 RESIZE_RAISES = 208
 RESIZES_WRONG = 209
+GIVES_NAN_BUT_IN_FLOAT32 = 210
+LOSES_DEVICE = 211
 """Values of the red channel that make the fake fail."""
 
 SIDE = 4
@@ -44,6 +53,8 @@ class FakeEmbedder:
     """
 
     pretrained: bool = True
+    memory_images: int | None = None
+    """How many images fit on the device; None is any number."""
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     batches: list[SeenBatch] = field(default_factory=list)
@@ -87,11 +98,21 @@ class FakeEmbedder:
         reds = np.array([red for red, _, _ in colours])
         if ENDS_THREAD in reds:
             raise SystemExit
+        if self.memory_images is not None and len(reds) > self.memory_images:
+            raise DeviceOutOfMemoryError
+        if LOSES_DEVICE in reds:
+            raise DeviceLostError
         if RAISES in reds:
             raise RuntimeError("embed failed")
         vectors = _colour_vectors(pixels, patches=patches)
         _spoil(vectors, reds)
+        vectors.pooled[reds == GIVES_NAN_BUT_IN_FLOAT32, 0] = np.nan
         return Vectors(vectors.pooled[:-1], None) if LOSES_A_ROW in reds else vectors
+
+    def embed_in_float32(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+        vectors = _colour_vectors(pixels, patches=patches)
+        _spoil(vectors, pixels[:, 0, 0, 0])
+        return vectors
 
     def wait_until_entered(self) -> None:
         """Wait until one more call of `embed` has begun."""

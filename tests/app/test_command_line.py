@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from app.__main__ import cli
 from app.settings import Settings
 from tests.app.answers import cosines
+from tests.app.fake_embedder import LOSES_DEVICE
 from tests.app.gated_checkpoint import GatedCheckpoint
-from tests.app.images import encode, scene
+from tests.app.images import encode, plain_png, scene
 from tests.app.reference_pipeline import ReferencePipeline
 from tests.reference import ReferenceCheckpoint
 
@@ -29,17 +30,24 @@ START_S = 90
 STOP_S = 15
 REPOSITORY = Path(__file__).parents[2]
 
+_SERVE_FAKE = (
+    "-c",
+    "import app.main; from tests.app.fake_embedder import FakeEmbedder;"
+    "app.main.load_embedder = lambda *_, **__: FakeEmbedder();"
+    "from app.__main__ import cli; cli(['serve'])",
+)
+
 
 class ServeProcess:
     """`python -m app serve` on a free port."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, *, with_fake_embedder: bool = False, **settings: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         own = {"SIGLIP_PORT": str(self.port), "SIGLIP_DEVICE": "cpu", "SIGLIP_DTYPE": "float32"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"],
+            [sys.executable, *(_SERVE_FAKE if with_fake_embedder else ("-m", "app", "serve"))],
             cwd=REPOSITORY,
             env={**os.environ, **own, **settings},
             stdout=subprocess.PIPE,
@@ -77,9 +85,9 @@ class ServeProcess:
 
 
 @contextmanager
-def serve(**settings: str) -> Iterator[ServeProcess]:
+def serve(*, with_fake_embedder: bool = False, **settings: str) -> Iterator[ServeProcess]:
     """Run the service; whatever happens, it is gone afterwards."""
-    service = ServeProcess(**settings)
+    service = ServeProcess(with_fake_embedder=with_fake_embedder, **settings)
     try:
         yield service
     finally:
@@ -161,6 +169,23 @@ def test_a_model_that_cannot_be_loaded_ends_the_service_with_3_and_one_line(
     assert "Traceback" not in output
 
 
+def test_a_lost_device_ends_the_service_with_70_after_its_callers_heard() -> None:
+    with serve(with_fake_embedder=True) as service:
+        service.wait_for_status("ok")
+        answer = httpx.post(
+            f"{service.url}/embed",
+            content=plain_png((LOSES_DEVICE, 0, 0)),
+            headers={"Content-Type": "image/png"},
+            trust_env=False,
+        )
+        code, output, _ = service.end(STOP_S)
+
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "worker_dead"
+    assert code == 70
+    assert "the engine is lost, only a new process will do" in output
+
+
 def test_a_bad_setting_ends_the_service_with_2_before_it_listens() -> None:
     with serve(SIGLIP_MAX_BATCH_SIZE="0") as service:
         code, output, errors = service.end(START_S)
@@ -178,7 +203,7 @@ def test_a_bad_setting_ends_the_service_with_2_before_it_listens() -> None:
         ("SIGLIP_DTYPE", "int8"),
         ("SIGLIP_FORMATS", "jpeg,exe"),
         ("SIGLIP_LOG_LEVEL", "loud"),
-        ("SIGLIP_QUEUE_IMAGES", "1"),
+        ("SIGLIP_QUEUE_IMAGES", "0"),
         ("SIGLIP_MAX_BODY_BYTES", "1"),
     ],
 )

@@ -81,11 +81,12 @@ def test_a_value_out_of_range_is_refused(
     assert problem["loc"][0] == variable.removeprefix("SIGLIP_").lower()
 
 
-def test_the_largest_request_must_fit_into_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIGLIP_MAX_IMAGES", "100")
-    monkeypatch.setenv("SIGLIP_QUEUE_IMAGES", "99")
+def test_the_largest_body_must_fit_into_the_bytes_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SIGLIP_INFLIGHT_BYTES", "33554431")
 
-    with pytest.raises(ValidationError, match="SIGLIP_QUEUE_IMAGES"):
+    with pytest.raises(ValidationError, match="SIGLIP_INFLIGHT_BYTES"):
         Settings()
 
 

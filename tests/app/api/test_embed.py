@@ -335,7 +335,7 @@ def test_a_full_queue_refuses_at_once_and_recovers(
     service, fake = gated
     fake.gate.clear()
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(post_images, service.client, "json", [plain_png(COLOUR)] * 3)
+        held = pool.submit(post_images, service.client, "json", [plain_png(COLOUR)] * 4)
         fake.wait_until_entered()
         refused = post_images(service.client, "json", [plain_png(COLOUR)] * 2)
         ready = service.client.get("/readyz")

@@ -1,13 +1,16 @@
 """The inference thread: what it computes together, and what becomes of each job."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
 
-from app.engine.batcher import Batcher, ImageVectors, Job, Outcome
+from app.engine import batcher as batcher_module
+from app.engine.batcher import Batcher, Job
+from app.engine.forward import ImageVectors, Outcome
 from app.engine.protocol import UInt8Array
 from app.errors import DrainingError, InternalError, NonFiniteError, WorkerDeadError
 from tests.app.fake_embedder import (
@@ -15,6 +18,7 @@ from tests.app.fake_embedder import (
     GIVES_INFINITE_PATCH,
     GIVES_NAN,
     LOSES_A_ROW,
+    LOSES_DEVICE,
     RAISES,
     SIDE,
     FakeEmbedder,
@@ -35,7 +39,7 @@ def fake() -> Iterator[FakeEmbedder]:
 @pytest.fixture
 def batcher(fake: FakeEmbedder) -> Iterator[Batcher]:
     """A batcher of up to four images that does not wait."""
-    batcher = Batcher(fake.embed, max_batch_size=4)
+    batcher = Batcher(fake, max_batch_size=4)
     yield batcher
     fake.gate.set()
     batcher.stop(WAIT_S)
@@ -59,6 +63,14 @@ def reds_of(fake: FakeEmbedder) -> list[list[int]]:
 def kinds_of(outcomes: list[Outcome]) -> list[type]:
     """Return the type of each outcome."""
     return [type(outcome) for outcome in outcomes]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    give_up_at = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.002)
 
 
 def occupy(batcher: Batcher, fake: FakeEmbedder) -> Job:
@@ -117,7 +129,7 @@ def test_no_batch_is_larger_than_allowed(batcher: Batcher, fake: FakeEmbedder) -
 
 
 def test_a_patient_batcher_waits_for_a_fuller_batch(fake: FakeEmbedder) -> None:
-    batcher = Batcher(fake.embed, max_batch_size=3, max_wait_s=20)
+    batcher = Batcher(fake, max_batch_size=3, max_wait_s=20)
     jobs = [job_of(10), job_of(20), job_of(30)]
     for job in jobs:
         batcher.submit(job)
@@ -129,7 +141,7 @@ def test_a_patient_batcher_waits_for_a_fuller_batch(fake: FakeEmbedder) -> None:
 
 
 def test_a_patient_batcher_does_not_wait_for_ever(fake: FakeEmbedder) -> None:
-    batcher = Batcher(fake.embed, max_batch_size=3, max_wait_s=0.05)
+    batcher = Batcher(fake, max_batch_size=3, max_wait_s=0.05)
     job = job_of(10)
     batcher.submit(job)
     job.future.result(WAIT_S)
@@ -139,7 +151,7 @@ def test_a_patient_batcher_does_not_wait_for_ever(fake: FakeEmbedder) -> None:
 
 
 def test_stopping_ends_the_patience(fake: FakeEmbedder) -> None:
-    batcher = Batcher(fake.embed, max_batch_size=3, max_wait_s=600)
+    batcher = Batcher(fake, max_batch_size=3, max_wait_s=600)
     job = job_of(10)
     batcher.submit(job)
     batcher.stop(WAIT_S)
@@ -326,6 +338,74 @@ def test_images_computed_before_the_thread_died_keep_their_vectors(
     kinds = kinds_of(job.future.result(WAIT_S))
 
     assert kinds == [ImageVectors] * 4 + [WorkerDeadError]
+
+
+def test_a_thread_that_died_begins_anew_after_a_while(fake: FakeEmbedder) -> None:
+    batcher = Batcher(fake, max_batch_size=1, restart_delay_s=0.05)
+    culprit = job_of(ENDS_THREAD)
+    batcher.submit(culprit)
+    assert kinds_of(culprit.future.result(WAIT_S)) == [WorkerDeadError]
+
+    wait_until(lambda: batcher.alive)
+    job = job_of(10)
+    batcher.submit(job)
+
+    assert kinds_of(job.future.result(WAIT_S)) == [ImageVectors]
+    assert not batcher.lost
+    batcher.stop(WAIT_S)
+
+
+def test_a_thread_that_dies_again_and_again_is_lost(fake: FakeEmbedder) -> None:
+    batcher = Batcher(fake, max_batch_size=1, restart_delay_s=0.01)
+    for _ in range(4):
+        wait_until(lambda: batcher.alive)
+        assert not batcher.lost
+        batcher.submit(job_of(ENDS_THREAD))
+        wait_until(lambda: not batcher.alive)
+
+    wait_until(lambda: batcher.lost)
+    assert not batcher.alive
+    with pytest.raises(WorkerDeadError):
+        batcher.submit(job_of(10))
+
+
+def test_a_lost_device_is_not_tried_again(batcher: Batcher) -> None:
+    culprit = job_of(LOSES_DEVICE)
+    batcher.submit(culprit)
+
+    assert kinds_of(culprit.future.result(WAIT_S)) == [WorkerDeadError]
+    wait_until(lambda: batcher.lost)
+
+
+def test_a_batcher_between_two_lives_can_be_stopped(fake: FakeEmbedder) -> None:
+    batcher = Batcher(fake, max_batch_size=1, restart_delay_s=WAIT_S)
+    batcher.submit(job_of(ENDS_THREAD))
+    wait_until(lambda: not batcher.alive)
+
+    batcher.stop(WAIT_S)
+
+    assert not batcher.lost
+    with pytest.raises(WorkerDeadError):
+        batcher.submit(job_of(10))
+
+
+def test_a_batch_that_does_not_come_back_is_a_stall_and_nobody_waits_for_it(
+    batcher: Batcher, fake: FakeEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, queued = occupy(batcher, fake), job_of(10)
+    batcher.submit(queued)
+    assert not batcher.stalled
+    assert not batcher.lost
+
+    monkeypatch.setattr(batcher_module, "_STALL_S", 0.0)
+    wait_until(lambda: batcher.stalled and batcher.lost)
+    batcher.fail_all()
+
+    assert kinds_of(busy.future.result(0)) == [WorkerDeadError]
+    assert kinds_of(queued.future.result(0)) == [WorkerDeadError]
+    fake.gate.set()
+    wait_until(lambda: not batcher.stalled)
+    assert batcher.alive
 
 
 def test_stopping_finishes_what_is_queued(batcher: Batcher, fake: FakeEmbedder) -> None:

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from app.engine import batcher
 from app.engine.embedder import StartError
 from app.engine.lifecycle import Engine, Status
 from app.engine.protocol import Embedder
@@ -99,6 +100,35 @@ def test_an_engine_without_its_thread_is_dead() -> None:
     assert status_of(engine) == "dead"
     with pytest.raises(WorkerDeadError):
         engine.require_service()
+
+
+def test_a_stalled_device_is_told_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, fake = Engine(build), FakeEmbedder()
+    fake.gate.clear()
+
+    async def scenario() -> None:
+        await engine.start(lambda: fake)
+        request = asyncio.create_task(
+            engine.require_service().embed(
+                [lambda: plain_png((10, 0, 0))], patches=False, partial=False, timeout_s=WAIT_S
+            )
+        )
+        await asyncio.to_thread(fake.wait_until_entered)
+        watching = asyncio.create_task(engine.watch())
+        assert status_of(engine) == "ok"
+        monkeypatch.setattr(batcher, "_STALL_S", 0.0)
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(WorkerDeadError):
+                await request
+            assert status_of(engine) == "stalled"
+            with pytest.raises(WorkerDeadError):
+                engine.require_service()
+            await watching
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        fake.gate.set()
 
 
 def test_a_draining_engine_still_serves_until_it_is_closed() -> None:

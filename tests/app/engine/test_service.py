@@ -154,34 +154,43 @@ def test_a_source_may_refuse_for_itself(service: EmbeddingService) -> None:
     assert codes_of(embedded) == [None, "invalid_base64"]
 
 
-def test_a_request_over_the_queue_is_refused_before_decoding(
+def test_a_full_queue_refuses_before_decoding(
     service: EmbeddingService, fake: FakeEmbedder
 ) -> None:
-    with pytest.raises(QueueFullError) as refused:
-        run(lambda: embed(service, red(*range(10, 19))))
-
-    assert refused.value.retry_after_s is not None
-    assert 1 <= refused.value.retry_after_s <= 30
-    assert fake.resized == 0
-    assert service.admitted_images == 0
-
-
-def test_a_waiting_request_holds_its_permits(service: EmbeddingService, fake: FakeEmbedder) -> None:
     async def scenario() -> None:
         fake.gate.clear()
-        waiting = asyncio.create_task(embed(service, red(1, 2, 3, 4, 5)))
+        waiting = asyncio.create_task(embed(service, red(*range(10, 18))))
         await asyncio.to_thread(fake.wait_until_entered)
-        assert service.admitted_images == 5
-        with pytest.raises(QueueFullError):
-            await embed(service, red(10, 11, 12, 13))
-        fits = asyncio.create_task(embed(service, red(10, 11, 12)))
-        await asyncio.sleep(0)
-        assert service.admitted_images == 8
+        with pytest.raises(QueueFullError) as refused:
+            await embed(service, red(20))
+        assert refused.value.retry_after_s is not None
+        assert 1 <= refused.value.retry_after_s <= 30
+        assert fake.resized == 8
+        assert service.admission.images == 8
         fake.gate.set()
-        await asyncio.gather(waiting, fits)
+        await waiting
 
     run(scenario)
-    assert service.admitted_images == 0
+    assert service.admission.images == 0
+
+
+def test_the_last_request_with_room_may_go_over_the_limit(
+    service: EmbeddingService, fake: FakeEmbedder
+) -> None:
+    async def scenario() -> None:
+        fake.gate.clear()
+        waiting = asyncio.create_task(embed(service, red(1, 2, 3, 4, 5, 6, 7)))
+        await asyncio.to_thread(fake.wait_until_entered)
+        large = asyncio.create_task(embed(service, red(10, 11, 12)))
+        await asyncio.sleep(0)
+        assert service.admission.images == 10
+        with pytest.raises(QueueFullError):
+            await embed(service, red(20))
+        fake.gate.set()
+        await asyncio.gather(waiting, large)
+
+    run(scenario)
+    assert service.admission.images == 0
 
 
 @pytest.mark.parametrize("on_error", ["fail", "partial"])
@@ -209,7 +218,7 @@ def test_permits_come_back_after_every_outcome(
 
     run(scenario)
 
-    assert service.admitted_images == 0
+    assert service.admission.images == 0
 
 
 def test_a_request_out_of_time_is_dropped_and_never_computed(
@@ -221,14 +230,14 @@ def test_a_request_out_of_time_is_dropped_and_never_computed(
         await asyncio.to_thread(fake.wait_until_entered)
         with pytest.raises(DeadlineExceededError):
             await embed(service, red(10, 11), timeout_s=0.05)
-        assert service.admitted_images == 1
+        assert service.admission.images == 1
         fake.gate.set()
         await busy
         await embed(service, red(20))
 
     run(scenario)
     assert [shade for shade, _, _ in fake.computed] == [1, 20]
-    assert service.admitted_images == 0
+    assert service.admission.images == 0
 
 
 def test_a_request_that_is_given_up_is_never_computed(
@@ -248,7 +257,7 @@ def test_a_request_that_is_given_up_is_never_computed(
 
     run(scenario)
     assert [shade for shade, _, _ in fake.computed] == [1]
-    assert service.admitted_images == 0
+    assert service.admission.images == 0
 
 
 def test_a_dead_worker_is_told_to_all_who_wait_and_who_come(
@@ -348,9 +357,9 @@ def test_a_permit_is_held_until_a_decode_that_outlives_its_caller_has_ended(
     async def main() -> None:
         with pytest.raises(DeadlineExceededError):
             await embed(service, [slow_source], timeout_s=0.05)
-        assert service.admitted_images == 1
+        assert service.admission.images == 1
         go_on.set()
-        while service.admitted_images:  # noqa: ASYNC110 # it is set by another thread
+        while service.admission.images:  # noqa: ASYNC110 # it is set by another thread
             await asyncio.sleep(0.01)
 
     run(main)

@@ -1,0 +1,126 @@
+"""Batches through the model, one outcome per image whatever goes wrong.
+
+A batch that fails is halved until only the culprit's image fails. A batch that the device has no
+memory for is halved too, and later ones start at the size that worked. A vector that is not finite
+is computed once more in float32 before its image fails.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import structlog
+
+from app.engine.protocol import (
+    DeviceLostError,
+    DeviceOutOfMemoryError,
+    Embedder,
+    Float32Array,
+    UInt8Array,
+    Vectors,
+)
+from app.errors import InternalError, NonFiniteError, OutOfMemoryError, ServiceError
+
+_log = structlog.get_logger(__name__)
+
+# After so long with smaller batches a larger one is tried again.
+_CAUTION_S = 300.0
+
+Embed = Callable[[UInt8Array, bool], Vectors]
+
+
+class ImageVectors(NamedTuple):
+    """The vectors of one image: pooled (dim,), patches (patches, dim) or None."""
+
+    pooled: Float32Array
+    patches: Float32Array | None
+
+
+class Wanted(NamedTuple):
+    """One image to compute: uint8 (height, width, 3), and whether its patches are asked for."""
+
+    pixels: UInt8Array
+    patches: bool
+
+
+Outcome = ImageVectors | ServiceError
+
+
+class Forward:
+    """Runs batches of at most `batch_limit` images; for one thread."""
+
+    def __init__(self, embedder: Embedder, max_batch_size: int) -> None:
+        self._embedder = embedder
+        self._max_batch_size = max_batch_size
+        self._limit = max_batch_size
+        self._shrunk_at = 0.0
+
+    @property
+    def batch_limit(self) -> int:
+        """How many images to put into a batch: what the device had memory for, at last count."""
+        if self._limit < self._max_batch_size and time.monotonic() > self._shrunk_at + _CAUTION_S:
+            self._limit = min(2 * self._limit, self._max_batch_size)
+            self._shrunk_at = time.monotonic()
+        return self._limit
+
+    def run(self, batch: Sequence[Wanted]) -> list[Outcome]:
+        """Compute a batch; raises only `DeviceLostError`, and what is no `Exception`."""
+        outcomes, failure = self._try(batch)
+        if failure is None:
+            return self._retry_in_float32(batch, outcomes)
+        if isinstance(failure, OutOfMemoryError):
+            self._limit, self._shrunk_at = max(1, len(batch) // 2), time.monotonic()
+        if len(batch) == 1:
+            return [failure]
+        middle = len(batch) // 2
+        return [*self.run(batch[:middle]), *self.run(batch[middle:])]
+
+    def _try(self, batch: Sequence[Wanted]) -> tuple[list[Outcome], ServiceError | None]:
+        """Return outcomes, or why there are none.
+
+        Not from within `except`: what is tried next must not share the memory with the frames, and
+        the tensors, of what failed.
+        """
+        try:
+            return self._embed(self._embedder.embed, batch), None
+        except DeviceLostError:
+            raise
+        except DeviceOutOfMemoryError:
+            _log.warning("batch is too large for the device", images=len(batch))
+            return [], OutOfMemoryError("the device is out of memory", retry_after_s=5)
+        except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
+            _log.error("batch failed", images=len(batch), error=type(error).__name__, exc_info=True)
+            return [], InternalError("the model failed on this image")
+
+    def _retry_in_float32(self, batch: Sequence[Wanted], outcomes: list[Outcome]) -> list[Outcome]:
+        """Replace the outcomes that are not finite, where more precision helps."""
+        bad = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, NonFiniteError)]
+        if not bad:
+            return outcomes
+        try:
+            again = self._embed(self._embedder.embed_in_float32, [batch[i] for i in bad])
+        except DeviceLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 # the first outcomes stand
+            _log.warning("no second try in float32", error=type(error).__name__)
+            return outcomes
+        _log.warning("vectors were not finite", images=len(bad))
+        for i, outcome in zip(bad, again, strict=True):
+            outcomes[i] = outcome
+        return outcomes
+
+    @staticmethod
+    def _embed(embed: Embed, batch: Sequence[Wanted]) -> list[Outcome]:
+        vectors = embed(np.stack([image.pixels for image in batch]), any(i.patches for i in batch))
+        return [_row(vectors, row, image.patches) for row, image in enumerate(batch)]
+
+
+def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
+    pooled = vectors.pooled[row]
+    own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
+    if not np.isfinite(pooled).all() or not (own_patches is None or np.isfinite(own_patches).all()):
+        return NonFiniteError("the model gave a vector that is not finite")
+    if not pooled.any():
+        return NonFiniteError("the model gave a vector of length zero, which has no direction")
+    return ImageVectors(pooled, own_patches)

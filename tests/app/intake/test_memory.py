@@ -1,0 +1,152 @@
+"""The budget of memory for decoding, and what decoding really takes."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.intake.memory import DecodeMemory
+
+WAIT_S = 30
+SIDE = 2000
+
+
+class Reader(threading.Thread):
+    """Holds a share of the budget until it is told to leave."""
+
+    def __init__(self, memory: DecodeMemory, size: int) -> None:
+        super().__init__(daemon=True)
+        self.memory, self.size = memory, size
+        self.inside, self.leave = threading.Event(), threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        with self.memory.reserved(self.size):
+            self.inside.set()
+            assert self.leave.wait(WAIT_S)
+
+    def end(self) -> None:
+        self.leave.set()
+        self.join(WAIT_S)
+
+
+def is_kept_out(reader: Reader) -> bool:
+    """Tell whether a reader is still waiting after it had the time to come in."""
+    return not reader.inside.wait(0.05)
+
+
+def test_shares_that_fit_are_held_side_by_side() -> None:
+    memory = DecodeMemory(100)
+    readers = [Reader(memory, 50), Reader(memory, 50)]
+
+    assert all(reader.inside.wait(WAIT_S) for reader in readers)
+
+    third = Reader(memory, 1)
+    assert is_kept_out(third)
+    readers[0].end()
+    assert third.inside.wait(WAIT_S)
+    for reader in (readers[1], third):
+        reader.end()
+
+
+def test_a_large_share_is_not_overtaken_for_ever() -> None:
+    memory = DecodeMemory(100)
+    small = Reader(memory, 60)
+    assert small.inside.wait(WAIT_S)
+    large = Reader(memory, 90)
+    assert is_kept_out(large)
+    late = Reader(memory, 10)
+
+    assert is_kept_out(late)  # though it would fit beside the first
+    small.end()
+    assert large.inside.wait(WAIT_S)
+    assert late.inside.wait(WAIT_S)
+    for reader in (large, late):
+        reader.end()
+
+
+def test_more_than_the_budget_is_held_alone() -> None:
+    memory = DecodeMemory(100)
+    huge = Reader(memory, 1000)
+    assert huge.inside.wait(WAIT_S)
+    other = Reader(memory, 1)
+    assert is_kept_out(other)
+    huge.end()
+    assert other.inside.wait(WAIT_S)
+    other.end()
+
+
+def test_a_share_comes_back_after_an_error() -> None:
+    memory = DecodeMemory(100)
+    with pytest.raises(ValueError, match="broken"), memory.reserved(100):
+        raise ValueError("broken")
+
+    start = time.monotonic()
+    with memory.reserved(100):
+        assert time.monotonic() - start < WAIT_S
+
+
+_DECODE = """
+import re, sys
+from pathlib import Path
+from app.intake.decode import DecodeLimits, decode_image
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+limits = DecodeLimits(10**9, 10**8, 10**5, frozenset({"jpeg", "png", "webp", "gif", "bmp"}))
+data, reserved = Path(sys.argv[1]).read_bytes(), []
+before = peak()
+decode_image(data, limits, reserve=reserved.append)
+print(peak() - before, *reserved)
+"""
+
+
+def picture(mode: str) -> Image.Image:
+    """Draw gradients in a mode."""
+    ramp = np.add.outer(np.arange(SIDE), np.arange(SIDE))
+    if mode == "I;16":
+        return Image.fromarray((ramp * 8).astype(np.uint16))
+    grey = Image.fromarray((ramp % 256).astype(np.uint8))
+    if mode == "P":
+        return Image.merge("RGB", [grey] * 3).quantize(16, method=Image.Quantize.FASTOCTREE)
+    return Image.merge(mode, [grey] * len(mode)) if mode != "L" else grey
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize(
+    ("image_format", "mode", "options"),
+    [
+        ("jpeg", "RGB", {"progressive": True, "subsampling": 0}),
+        ("jpeg", "CMYK", {"progressive": True, "subsampling": 0}),
+        ("png", "RGB", {}),
+        ("png", "RGB", {"transparency": (0, 0, 0)}),
+        ("png", "RGBA", {}),
+        ("png", "I;16", {}),
+        ("png", "I;16", {"transparency": 3}),
+        ("webp", "RGB", {"method": 0}),
+        ("webp", "RGBA", {"method": 0, "lossless": True}),
+        ("gif", "P", {}),
+        ("gif", "P", {"transparency": 0}),
+        ("bmp", "RGB", {}),
+    ],
+)
+def test_decoding_takes_no_more_than_it_reserves(
+    tmp_path: Path, image_format: str, mode: str, options: dict[str, object]
+) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6  # on its side: turning it takes memory too
+    turned = {} if image_format in ("gif", "bmp") else {"exif": exif.tobytes()}
+    file = tmp_path / "picture"
+    picture(mode).save(file, image_format, **options, **turned)
+
+    printed = subprocess.run(
+        [sys.executable, "-c", _DECODE, str(file)], capture_output=True, text=True, check=True
+    ).stdout
+    taken, reserved = map(int, printed.split())
+
+    assert taken <= reserved + 2**22, f"{taken / SIDE**2:.1f} bytes a pixel"
+    assert taken >= 3 * SIDE**2
