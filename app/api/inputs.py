@@ -12,7 +12,6 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions, ImageItem
-from app.engine.remote import RemoteImage
 from app.engine.service import ImageSource
 from app.errors import (
     InvalidJsonError,
@@ -26,14 +25,12 @@ from app.errors import (
     UrlInputDisabledError,
 )
 from app.intake.base64_text import decode_base64
-from app.intake.fetch import Fetcher
 
 _FILE_FIELDS = frozenset({"images", "image", "files", "file"})
 _MAX_FORM_FIELDS = 128
 _MAX_FORM_FIELD_BYTES = 64 * 2**10
 # Of an honest image: its braces, its keys, commas in its data URI and in its id.
 _MAX_JSON_SEPARATORS_PER_IMAGE = 300
-_MAX_URLS = 4
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -52,20 +49,15 @@ class EmbedInput:
     """What a request asks for: options, and per image its source and the caller's id."""
 
     options: EmbedOptions
-    sources: Sequence[ImageSource | RemoteImage]
+    sources: Sequence[ImageSource]
     ids: Sequence[str | None]
 
 
-async def read_input(
-    request: Request, limits: InputLimits, fetcher: Fetcher | None = None
-) -> EmbedInput:
-    """Read a request of any of the three forms; raises an `InvalidRequestError`.
-
-    Without a `fetcher`, URLs are refused.
-    """
+async def read_input(request: Request, limits: InputLimits) -> EmbedInput:
+    """Read a request of any of the three forms; raises an `InvalidRequestError`."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json":
-        embed_input = await _read_json(request, limits, fetcher)
+        embed_input = await _read_json(request, limits)
     elif media_type == "multipart/form-data":
         embed_input = await _read_multipart(request, limits)
     elif media_type.startswith("image/") or media_type == "application/octet-stream":
@@ -158,18 +150,8 @@ async def _read_form(form: FormData, fields: list[tuple[str, str]]) -> EmbedInpu
     return EmbedInput(_options(fields), sources, _match_ids(ids, sources))
 
 
-async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | None) -> EmbedInput:
-    body = await request.body()
-    separators = sum(body.count(separator) for separator in (b",", b"[", b"{"))
-    if separators > _MAX_JSON_SEPARATORS_PER_IMAGE * (limits.max_images + 1):
-        # As Python objects they would take twenty times the body's memory, and seconds to make.
-        raise InvalidJsonError("the body holds far too many values")
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidJsonError("the body is not valid JSON") from error
-    if not isinstance(content, dict):
-        raise InvalidJsonError("the body is not a JSON object")
+async def _read_json(request: Request, limits: InputLimits) -> EmbedInput:
+    content = _parse_json(await request.body(), limits)
     for name, value in request.query_params.multi_items():
         if name in content:
             raise InvalidParameterError(f"{_shown(name)} is given twice", param=_shown(name))
@@ -180,20 +162,28 @@ async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | N
         raise _too_many_images(limits)
     parsed = validated(EmbedBody, content)
     options = EmbedOptions(**parsed.model_dump(exclude={"images"}))
-    if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
-        raise TooManyImagesError(f"more than {_MAX_URLS} URLs in one request")
-    sources = [_json_source(i, item, limits, fetcher) for i, item in enumerate(parsed.images)]
+    sources = [_json_source(index, item, limits) for index, item in enumerate(parsed.images)]
     return EmbedInput(options, sources, [item.id for item in parsed.images])
 
 
-def _json_source(
-    index: int, item: ImageItem, limits: InputLimits, fetcher: Fetcher | None
-) -> ImageSource | RemoteImage:
-    if item.data is not None:
-        return partial(decode_base64, item.data, limits.max_image_bytes)
-    if item.url is None or fetcher is None:
+def _parse_json(body: bytes, limits: InputLimits) -> dict[str, Any]:
+    separators = sum(body.count(separator) for separator in (b",", b"[", b"{"))
+    if separators > _MAX_JSON_SEPARATORS_PER_IMAGE * (limits.max_images + 1):
+        # As Python objects they would take twenty times the body's memory, and seconds to make.
+        raise InvalidJsonError("the body holds far too many values")
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJsonError("the body is not valid JSON") from error
+    if not isinstance(content, dict):
+        raise InvalidJsonError("the body is not a JSON object")
+    return content
+
+
+def _json_source(index: int, item: ImageItem, limits: InputLimits) -> ImageSource:
+    if item.data is None:
         raise UrlInputDisabledError("this service fetches no URLs", param=f"images[{index}].url")
-    return RemoteImage(partial(fetcher.fetched, item.url))
+    return partial(decode_base64, item.data, limits.max_image_bytes)
 
 
 def _options(fields: Sequence[tuple[str, str]]) -> EmbedOptions:

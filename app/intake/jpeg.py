@@ -72,8 +72,10 @@ def outline_jpeg(data: bytes) -> JpegOutline:
         at = segment.end
     else:
         raise ImageSuspiciousError(f"a JPEG of more than {_MAX_SEGMENTS} segments")
-    if not scans:
+    if not scans and at > len(data):
         raise ImageTruncatedError("the JPEG ends early")
+    if not scans:
+        raise ImageUndecodableError("the JPEG cannot be decoded")
     arithmetic = any(segment.marker in _ARITHMETIC_FRAMES for segment in header)
     return JpegOutline(_without_metadata(data, header), scans, arithmetic)
 
