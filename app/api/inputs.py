@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions, ImageItem
+from app.engine.remote import RemoteImage
 from app.engine.service import ImageSource
 from app.errors import (
     InvalidJsonError,
@@ -25,12 +26,14 @@ from app.errors import (
     UrlInputDisabledError,
 )
 from app.intake.base64_text import decode_base64
+from app.intake.fetch import Fetcher
 
 _FILE_FIELDS = frozenset({"images", "image", "files", "file"})
 _MAX_FORM_FIELDS = 128
 _MAX_FORM_FIELD_BYTES = 64 * 2**10
 # Of an honest image: its braces, its keys, commas in its data URI and in its id.
 _MAX_JSON_SEPARATORS_PER_IMAGE = 300
+_MAX_URLS = 4
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -49,15 +52,20 @@ class EmbedInput:
     """What a request asks for: options, and per image its source and the caller's id."""
 
     options: EmbedOptions
-    sources: Sequence[ImageSource]
+    sources: Sequence[ImageSource | RemoteImage]
     ids: Sequence[str | None]
 
 
-async def read_input(request: Request, limits: InputLimits) -> EmbedInput:
-    """Read a request of any of the three forms; raises an `InvalidRequestError`."""
+async def read_input(
+    request: Request, limits: InputLimits, fetcher: Fetcher | None = None
+) -> EmbedInput:
+    """Read a request of any of the three forms; raises an `InvalidRequestError`.
+
+    Without a `fetcher`, URLs are refused.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json":
-        embed_input = await _read_json(request, limits)
+        embed_input = await _read_json(request, limits, fetcher)
     elif media_type == "multipart/form-data":
         embed_input = await _read_multipart(request, limits)
     elif media_type.startswith("image/") or media_type == "application/octet-stream":
@@ -150,7 +158,7 @@ async def _read_form(form: FormData, fields: list[tuple[str, str]]) -> EmbedInpu
     return EmbedInput(_options(fields), sources, _match_ids(ids, sources))
 
 
-async def _read_json(request: Request, limits: InputLimits) -> EmbedInput:
+async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | None) -> EmbedInput:
     content = _parse_json(await request.body(), limits)
     for name, value in request.query_params.multi_items():
         if name in content:
@@ -162,7 +170,9 @@ async def _read_json(request: Request, limits: InputLimits) -> EmbedInput:
         raise _too_many_images(limits)
     parsed = validated(EmbedBody, content)
     options = EmbedOptions(**parsed.model_dump(exclude={"images"}))
-    sources = [_json_source(index, item, limits) for index, item in enumerate(parsed.images)]
+    if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
+        raise TooManyImagesError(f"more than {_MAX_URLS} URLs in one request")
+    sources = [_json_source(i, item, limits, fetcher) for i, item in enumerate(parsed.images)]
     return EmbedInput(options, sources, [item.id for item in parsed.images])
 
 
@@ -180,10 +190,14 @@ def _parse_json(body: bytes, limits: InputLimits) -> dict[str, Any]:
     return content
 
 
-def _json_source(index: int, item: ImageItem, limits: InputLimits) -> ImageSource:
-    if item.data is None:
+def _json_source(
+    index: int, item: ImageItem, limits: InputLimits, fetcher: Fetcher | None
+) -> ImageSource | RemoteImage:
+    if item.data is not None:
+        return partial(decode_base64, item.data, limits.max_image_bytes)
+    if item.url is None or fetcher is None:
         raise UrlInputDisabledError("this service fetches no URLs", param=f"images[{index}].url")
-    return partial(decode_base64, item.data, limits.max_image_bytes)
+    return RemoteImage(partial(fetcher.fetched, item.url))
 
 
 def _options(fields: Sequence[tuple[str, str]]) -> EmbedOptions:
