@@ -5,16 +5,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPResponse
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.context import ApiContext
+from app.api.context import ApiContext, context_of, set_context
 from app.engine.lifecycle import Engine
 from app.engine.protocol import Embedder
+from app.intake.fetch import Fetcher
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings
@@ -61,9 +62,16 @@ class ServiceServer:
 
 
 @contextmanager
-def run_service(settings: Settings, embedder: Embedder | None = None) -> Iterator[ServiceServer]:
-    """Serve until the block ends; without an embedder the model may still be loading."""
+def run_service(
+    settings: Settings, embedder: Embedder | None = None, fetcher: Fetcher | None = None
+) -> Iterator[ServiceServer]:
+    """Serve until the block ends; without an embedder the model may still be loading.
+
+    A `fetcher` takes the place of the service's own.
+    """
     app = create_app(settings, embedder)
+    if fetcher is not None:
+        set_context(app, replace(context_of(app), fetcher=fetcher))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]

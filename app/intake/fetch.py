@@ -1,0 +1,204 @@
+"""Images from URLs: the only code that opens outbound connections at a stranger's wish.
+
+Every host name is looked up here, every answer is checked, and what is dialled is an address that
+was checked and not the name, which may mean something else a moment later. httpcore speaks HTTP and
+TLS: it follows no redirect, keeps no cookie, knows no proxy and decompresses nothing.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import httpcore
+
+from app.errors import ImageTooLargeError, UrlFetchFailedError
+from app.intake.addresses import is_public
+from app.intake.url import Url, follow, forbidden, is_host_allowed, parse_url
+
+_MAX_FETCHES = 32
+_MAX_REDIRECTS = 3
+_MAX_ADDRESSES = 8
+_MAX_CHUNKS = 65_536  # each costs work, however few bytes it holds
+_LOOKUP_S = 2.0
+_CONNECT_S = 2.0
+_TOTAL_S = 5.0
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_HEADERS = (
+    (b"User-Agent", b"siglip-embed"),
+    (b"Accept", b"*/*"),
+    (b"Accept-Encoding", b"identity"),  # what is compressed may unpack to anything
+    (b"Connection", b"close"),
+)
+_UPSTREAM_ERRORS = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    OSError,  # a timeout is one, too
+)
+
+Lookup = Callable[[str], Awaitable[Sequence[str]]]
+"""Gives the addresses of a host name; raises `OSError` when there are none."""
+
+
+class SystemLookup:
+    """The system's resolver, on threads of its own: a lookup can hang and cannot be cancelled."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_MAX_FETCHES, thread_name_prefix="lookup")
+
+    async def __call__(self, host: str) -> Sequence[str]:
+        """Return the addresses of `host`, best first."""
+        # As bytes: a name as text would be taken through an IDNA codec that raises what it likes.
+        work = self._pool.submit(
+            socket.getaddrinfo, host.encode("ascii"), None, type=socket.SOCK_STREAM
+        )
+        return [str(answer[4][0]) for answer in await asyncio.wrap_future(work)]
+
+
+class VettedNetwork(httpcore.AsyncNetworkBackend):
+    """Dials host names, but only at addresses that are public, all of them."""
+
+    def __init__(self, lookup: Lookup, network: httpcore.AsyncNetworkBackend) -> None:
+        self._lookup = lookup
+        self._network = network
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 # httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first address of `host` that answers within `timeout` seconds.
+
+        Raises `UrlForbiddenError` when one of them is not public, `httpcore.ConnectError` or
+        `TimeoutError` when none answers.
+        """
+        addresses = await self._vetted_addresses(host)
+        async with asyncio.timeout(timeout):
+            for address in addresses:
+                try:
+                    stream = await self._network.connect_tcp(
+                        address, port, timeout, local_address, socket_options
+                    )
+                except httpcore.ConnectError:
+                    continue
+                await _check_peer(stream)
+                return stream
+        raise httpcore.ConnectError
+
+    async def _vetted_addresses(self, host: str) -> Sequence[str]:
+        """Look a host up; one that cannot be found is answered like one that must not be."""
+        try:
+            async with asyncio.timeout(_LOOKUP_S):
+                addresses = await self._lookup(host)
+        except OSError:
+            raise forbidden() from None
+        if not addresses or not all(map(is_public, addresses)):
+            raise forbidden()
+        return addresses[:_MAX_ADDRESSES]
+
+
+async def _check_peer(stream: httpcore.AsyncNetworkStream) -> None:
+    """Make sure that the connection leads where it was meant to, whatever is in between."""
+    peer = stream.get_extra_info("server_addr")
+    if peer is None or not is_public(str(peer[0])):
+        await stream.aclose()
+        raise forbidden()
+
+
+class Fetcher:
+    """Fetches images over http and https, a bounded number at a time; for one event loop.
+
+    `max_bytes` bounds one image. `allowed_hosts` are exact names or `*.name`; empty allows every
+    public host. `lookup`, `network` and `tls` are there to be replaced in tests.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int,
+        allowed_hosts: frozenset[str] = frozenset(),
+        *,
+        lookup: Lookup | None = None,
+        network: httpcore.AsyncNetworkBackend | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._allowed_hosts = allowed_hosts
+        self._network = VettedNetwork(lookup or SystemLookup(), network or httpcore.AnyIOBackend())
+        self._tls = tls or httpcore.default_ssl_context()
+        self._slots = asyncio.Semaphore(_MAX_FETCHES)
+
+    @asynccontextmanager
+    async def fetched(self, text: str) -> AsyncIterator[bytes]:
+        """Fetch the image at a URL; its slot, one of a few, is taken until the block ends.
+
+        So the images that are fetched and not yet decoded are few as well. Raises
+        `UrlForbiddenError`, `UrlFetchFailedError` or `ImageTooLargeError`.
+        """
+        url = self._allowed(parse_url(text))
+        async with self._slots:
+            yield await self._fetch(url)
+
+    def _allowed(self, url: Url) -> Url:
+        if not is_host_allowed(url.host, self._allowed_hosts):
+            raise forbidden()
+        return url
+
+    async def _fetch(self, url: Url) -> bytes:
+        try:
+            async with asyncio.timeout(_TOTAL_S):
+                return await self._follow(url)
+        except _UPSTREAM_ERRORS:
+            raise UrlFetchFailedError("the URL's host did not answer in full and in time") from None
+
+    async def _follow(self, url: Url) -> bytes:
+        for _ in range(_MAX_REDIRECTS + 1):
+            found = await self._get(url)
+            if isinstance(found, bytes):
+                return found
+            url = self._allowed(found)
+        raise UrlFetchFailedError(f"more than {_MAX_REDIRECTS} redirects")
+
+    async def _get(self, url: Url) -> bytes | Url:
+        """Ask once, on a connection of its own; return the body, or where else to ask."""
+        request = httpcore.Request(
+            "GET",
+            httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
+            headers=[(b"Host", url.authority.encode()), *_HEADERS],
+            extensions={"timeout": {"connect": _CONNECT_S}},
+        )
+        async with httpcore.AsyncHTTPConnection(
+            request.url.origin, ssl_context=self._tls, network_backend=self._network
+        ) as connection:
+            response = await connection.handle_async_request(request)
+            if response.status in _REDIRECTS:
+                return follow(url, _location(response))
+            if response.status != 200:
+                raise UrlFetchFailedError("the URL's host answered with an error")
+            return await self._read(response)
+
+    async def _read(self, response: httpcore.Response) -> bytes:
+        """Read a body, counting; what the headers say of its size and kind does not matter."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.aiter_stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise ImageTooLargeError(f"more than {self._max_bytes} bytes")
+            if len(chunks) > _MAX_CHUNKS:
+                raise UrlFetchFailedError("the URL's host answered in too many pieces")
+        return b"".join(chunks)
+
+
+def _location(response: httpcore.Response) -> str:
+    for name, value in response.headers:
+        if name.lower() == b"location":
+            return value.decode("latin-1")  # what is not ASCII is refused with the rest
+    raise UrlFetchFailedError("the URL's host answered with an error")
