@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from functools import partial
+from typing import Annotated
 
 # Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
 # torch for a second or more. uvicorn handles it while it runs, and raises it again when it is done:
@@ -18,6 +19,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from app.engine.catalogue import describe_models
 from app.main import create_app
 from app.observe.logs import configure_logs
 from app.server import Server
@@ -55,8 +57,15 @@ def serve() -> None:
 
 
 @cli.command()
-def info() -> None:
+def info(
+    models: Annotated[
+        bool, typer.Option("--models", help="List the published models and their cost instead.")
+    ] = False,
+) -> None:
     """Print every setting: its variable, its value, what it is for."""
+    if models:
+        typer.echo(describe_models())
+        return
     settings = _read_settings()
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)

@@ -27,24 +27,6 @@ class Matmul:
         return 2 * self.rows * self.inner * self.columns
 
 
-def forward_flop(config: SiglipVisionConfig) -> int:
-    """Count the operations for one image as the architecture defines them: 2 x multiply-adds.
-
-    Norms, softmax, GELU and biases are left out, as everyone does. 35.4e9 for base-patch16-224.
-    """
-    patches, hidden, inner = config.num_patches, config.hidden_size, config.intermediate_size
-    linears = sum(matmul.count * matmul.flop for matmul in tower_matmuls(config, batch=1))
-    attention = config.num_hidden_layers * 2 * 2 * patches**2 * hidden  # scores, weighted sum
-    head = 2 * (
-        hidden**2  # query of the probe
-        + patches * 2 * hidden**2  # keys, values
-        + 2 * patches * hidden  # scores, weighted sum
-        + hidden**2  # output projection
-        + 2 * hidden * inner  # feed-forward
-    )
-    return linears + attention + head
-
-
 def tower_matmuls(config: SiglipVisionConfig, batch: int) -> list[Matmul]:
     """List the linear layers of patch embedding and encoder, query, key and value as one."""
     rows, hidden = batch * config.num_patches, config.hidden_size

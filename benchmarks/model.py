@@ -25,11 +25,12 @@ from benchmarks.contenders import (
     our_contenders,
     transformers_contenders,
 )
-from benchmarks.flop import forward_flop, roofline_contenders, roofline_gflop_per_s
+from benchmarks.flop import roofline_contenders, roofline_gflop_per_s
 from benchmarks.material import BASE, least_cosine, photograph_pixels, written_checkpoint
 from benchmarks.report import Report, Row, show_machine
 from benchmarks.timing import Clock, Timing, time_interleaved
 from model import SiglipVisionConfig
+from model.published import forward_flop
 from tests.reference import ReferenceCheckpoint
 
 _PAUSE_S = 0.02  # OpenMP's threads spin for a few milliseconds after their work

@@ -245,6 +245,16 @@ def test_info_prints_every_setting_with_its_value(monkeypatch: pytest.MonkeyPatc
     assert printed["SIGLIP_REVISION"] == ""
 
 
+def test_info_lists_the_published_models_and_their_cost() -> None:
+    result = CliRunner().invoke(cli, ["info", "--models"])
+
+    assert result.exit_code == 0
+    head, *rows = result.output.splitlines()
+    assert head.split()[0] == "model"
+    (row,) = [row for row in rows if row.startswith("google/siglip-so400m-patch14-384 ")]
+    assert row.split()[1:] == ["random:so400m-patch14-384", "729", "1152", "670.3", "1713", "856"]
+
+
 def test_what_info_prints_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     for line in CliRunner().invoke(cli, ["info"]).stdout.splitlines():
         name, value = line.partition("  # ")[0].split("=", 1)
