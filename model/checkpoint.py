@@ -7,10 +7,11 @@ nothing: every missing, unexpected or misshaped tensor is an error that lists th
     └── HubUnreachableError    the hub did not answer and the cache holds no copy
 """
 
+import hashlib
 import json
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -19,8 +20,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-
-from model.config import SiglipVisionConfig
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
@@ -41,12 +40,30 @@ class HubUnreachableError(CheckpointError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder of config.json and safetensors files; `revision` is its hub commit, if any."""
+    """A folder of config.json, parsed, and safetensors files.
+
+    `revision` is its hub commit, if any.
+    """
 
     folder: Path
     revision: str | None
-    config: SiglipVisionConfig
+    config: dict[str, Any]
     weight_files: tuple[Path, ...]
+
+    def check_digests(self, sha256: Sequence[str]) -> None:
+        """Compare the weight files with their expected SHA-256, 64 hex digits each, in name order.
+
+        Raises `CheckpointError` naming the first file that differs.
+        """
+        if len(sha256) != len(self.weight_files):
+            raise CheckpointError(
+                f"{len(sha256)} SHA-256 for {len(self.weight_files)} weight files are given"
+            )
+        for path, expected in zip(self.weight_files, sha256, strict=True):
+            with path.open("rb") as file:
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+            if actual != expected.lower():
+                raise CheckpointError(f"{path.name} has the SHA-256 {actual}, not {expected}")
 
     def read_vision_tensors(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
         """Map the vision tower's tensors into memory, by their name inside the tower.
@@ -68,13 +85,12 @@ class Checkpoint:
 
 
 def open_checkpoint(name_or_path: str | PathLike[str], revision: str | None = None) -> Checkpoint:
-    """Find a checkpoint in a local folder or on the hub, and read its configuration.
+    """Find a checkpoint in a local folder or on the hub, and read its config.json.
 
-    Raises `CheckpointError` (`HubUnreachableError` when only the network is at fault) or
-    `ConfigError`.
+    Raises `CheckpointError`, or `HubUnreachableError` when only the network is at fault.
     """
     folder, commit = find_checkpoint_folder(name_or_path, revision)
-    config = SiglipVisionConfig.from_dict(read_json(folder / "config.json"))
+    config = read_json(folder / "config.json")
     return Checkpoint(folder, commit, config, _weight_files(folder))
 
 

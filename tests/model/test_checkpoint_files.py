@@ -1,5 +1,6 @@
 """Checkpoints whose files cannot be had or read, and what the error tells of each."""
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -217,3 +218,40 @@ def test_a_pickle_is_refused_by_its_name_alone(name: str) -> None:
 def test_a_name_that_no_hub_repository_can_have_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match="hub id of the form owner/name"):
         open_checkpoint(name)
+
+
+# Digests
+
+
+def digests_of(folder: Path) -> list[str]:
+    """Return the SHA-256 of each weight file, in the order of their names."""
+    files = sorted(folder.glob("*.safetensors"))
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+@pytest.mark.parametrize("shard_size", ["50GB", "20KB"])
+def test_weights_of_the_expected_digests_are_taken(tmp_path: Path, shard_size: str) -> None:
+    write_checkpoint(tmp_path, max_shard_size=shard_size)
+    digests = digests_of(tmp_path)
+    checkpoint = open_checkpoint(tmp_path)
+
+    checkpoint.check_digests(digests)
+    checkpoint.check_digests([digest.upper() for digest in digests])
+
+
+def test_weights_of_another_digest_are_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, max_shard_size="20KB")
+    digests = digests_of(tmp_path)
+    assert len(digests) > 1
+    last = sorted(tmp_path.glob("*.safetensors"))[-1]
+    content = bytearray(last.read_bytes())
+    content[-1] ^= 1
+    last.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=f"{last.name} has the SHA-256 [0-9a-f]{{64}}, not"):
+        open_checkpoint(tmp_path).check_digests(digests)
+
+
+def test_a_digest_for_each_file_is_wanted(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="2 SHA-256 for 1 weight files"):
+        open_checkpoint(folder).check_digests(digests_of(folder) * 2)
