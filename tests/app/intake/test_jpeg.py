@@ -4,7 +4,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from app.errors import ImageSuspiciousError
 from app.intake.decode import DecodeLimits, decode_image
@@ -17,6 +17,10 @@ def jpeg(side: int, *, progressive: bool = False) -> bytes:
     file = BytesIO()
     Image.fromarray(noise).save(file, "JPEG", progressive=progressive)
     return file.getvalue()
+
+
+def pixels_of(data: bytes) -> np.ndarray:
+    return np.asarray(decode_image(data, LIMITS).pixels)
 
 
 def repeat_last_scan(data: bytes, times: int) -> bytes:
@@ -56,3 +60,74 @@ def test_a_few_bytes_that_claim_many_pixels_are_refused() -> None:
     assert lying != data
     with pytest.raises(ImageSuspiciousError, match="too short"):
         decode_image(lying, LIMITS)
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes((0xFF, marker)) + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def with_head(head: bytes) -> bytes:
+    data = jpeg(64)
+    return data[:2] + head + data[2:]
+
+
+def orientation(value: int) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return segment(0xE1, exif.tobytes())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        segment(0xFE, b"a comment with an end marker: \xff\xd9"),
+        segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(60_000)) * 300,
+        segment(0xE2, b"MPF\0" + bytes(100)),
+        segment(0xED, b"Photoshop 3.0\0" + b"8BIM" * 100),
+        b"\xff" * 1_000,
+        segment(0xFE, b"") + bytes(1_000),
+        segment(0xFE, b"") + b"\xff\x00" * 100,
+    ],
+    ids=["comment", "profile", "pictures", "photoshop", "padding", "junk", "escaped"],
+)
+def test_what_the_pixels_do_not_need_does_not_change_them(head: bytes) -> None:
+    assert np.array_equal(pixels_of(with_head(head)), pixels_of(jpeg(64)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "YCbCr"])
+def test_what_tells_the_colour_space_is_kept(mode: str) -> None:
+    file = BytesIO()
+    Image.linear_gradient("L").convert(mode).save(file, "JPEG", comment=b"dropped")
+    with Image.open(BytesIO(file.getvalue())) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+    assert np.array_equal(pixels_of(file.getvalue()), expected)
+
+
+def test_the_first_exif_tells_the_orientation() -> None:
+    data = with_head(segment(0xFE, b"before") + orientation(6) + orientation(3))
+    turned = decode_image(jpeg(64), LIMITS).pixels.transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(pixels_of(data), np.asarray(turned))
+
+
+def test_without_exif_the_xmp_tells_the_orientation() -> None:
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
+    assert decode_image(with_head(segment(0xE1, xmp)), LIMITS).warnings == ("exif_rotated",)
+
+
+def test_what_follows_the_image_does_not_count() -> None:
+    """As in a photograph with a film behind it."""
+    data = jpeg(64) + b"\xff\xda" * 5_000
+    assert decode_image(data, LIMITS).size == (64, 64)
+
+
+def test_an_end_marker_inside_a_segment_hides_no_scans() -> None:
+    bomb = repeat_last_scan(jpeg(64, progressive=True), 2_000)
+    tables = bomb.index(b"\xff\xc4", bomb.index(b"\xff\xda"))
+    hidden = bomb[:tables] + segment(0xFE, b"\xff\xd9") + bomb[tables:]
+    with pytest.raises(ImageSuspiciousError, match="scans"):
+        decode_image(hidden, LIMITS)
+
+
+def test_thousands_of_segments_are_refused() -> None:
+    with pytest.raises(ImageSuspiciousError, match="segments"):
+        decode_image(with_head(segment(0xE1, b"") * 1_000), LIMITS)

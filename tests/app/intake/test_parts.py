@@ -1,0 +1,76 @@
+"""Files of very many parts are refused unread, honest ones of many parts are not."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.errors import ImageSuspiciousError
+from app.intake.decode import DecodeLimits, decode_image
+from tests.app.images import animation, encode, scene
+
+LIMITS = DecodeLimits(20 * 2**20, 50_000_000, 16384, frozenset({"png", "gif", "bmp"}))
+
+
+def chunk(name: bytes, content: bytes = b"") -> bytes:
+    checksum = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def png_with(chunks: bytes) -> bytes:
+    whole = encode(scene(0))
+    return whole[:33] + chunks + whole[33:]
+
+
+def run_length_bmp(runs: bytes, size: tuple[int, int]) -> bytes:
+    palette = b"".join(struct.pack("<I", 0x010101 * grey) for grey in range(256))
+    header = struct.pack("<IiiHHIIiiII", 40, *size, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + header + palette + runs
+
+
+@pytest.mark.parametrize("chunks", [20_000 * chunk(b"abCd"), 50 * chunk(b"tEXt", b"a\0b")])
+def test_a_png_of_many_chunks_is_read(chunks: bytes) -> None:
+    pixels = np.asarray(decode_image(png_with(chunks), LIMITS).pixels)
+    assert np.array_equal(pixels, np.asarray(scene(0)))
+
+
+@pytest.mark.parametrize("name", [b"iCCP", b"zTXt", b"iTXt", b"abCd"])
+def test_a_png_of_very_many_chunks_is_refused(name: bytes) -> None:
+    with pytest.raises(ImageSuspiciousError, match="chunks"):
+        decode_image(png_with(25_000 * chunk(name, b"a\0\0")), LIMITS)
+
+
+def test_chunks_behind_the_pixels_count() -> None:
+    data = encode(scene(0))[:-12] + 25_000 * chunk(b"abCd") + chunk(b"IEND")
+    with pytest.raises(ImageSuspiciousError, match="chunks"):
+        decode_image(data, LIMITS)
+
+
+def test_a_gif_of_many_frames_is_read() -> None:
+    data = animation([(i % 256, i // 256, 0) for i in range(1_000)], "GIF")
+    assert decode_image(data, LIMITS).warnings == ("animated_first_frame",)
+
+
+@pytest.mark.parametrize(
+    "blocks", [b"!\x01\0" * 300_000, b"!\x01" + b"\x01a" * 300_000 + b"\0", bytes(300_000)]
+)
+def test_a_gif_of_very_many_blocks_is_refused(blocks: bytes) -> None:
+    grey = encode(Image.new("L", (8, 6)), "GIF")
+    start = 13 + (3 << ((grey[10] & 7) + 1))
+    with pytest.raises(ImageSuspiciousError, match="blocks"):
+        decode_image(grey[:start] + blocks + grey[start:], LIMITS)
+
+
+def test_an_honest_run_length_coded_bmp_is_read() -> None:
+    data = run_length_bmp((b"\x08\x80" + b"\0\0") * 6 + b"\0\1", (8, 6))
+    assert decode_image(data, LIMITS).pixels.getcolors() == [(48, (128, 128, 128))]
+
+
+@pytest.mark.parametrize(
+    ("runs", "size"), [(b"\1\1" * 1_100_000, (1_000, 1_000)), (b"\0\1", (3_000, 2_000))]
+)
+def test_a_large_run_length_coded_bmp_is_refused(runs: bytes, size: tuple[int, int]) -> None:
+    with pytest.raises(ImageSuspiciousError, match="run-length"):
+        decode_image(run_length_bmp(runs, size), LIMITS)
