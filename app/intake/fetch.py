@@ -22,6 +22,7 @@ _MAX_FETCHES = 32
 _MAX_REDIRECTS = 3
 _MAX_ADDRESSES = 8
 _MAX_CHUNKS = 65_536  # each costs work, however few bytes it holds
+_CHUNKS_AT_A_TIME = 256  # one read may hold thousands of them, and the loop is everybody's
 _LOOKUP_S = 2.0
 _CONNECT_S = 2.0
 _TOTAL_S = 5.0
@@ -194,6 +195,8 @@ class Fetcher:
                 raise ImageTooLargeError(f"more than {self._max_bytes} bytes")
             if len(chunks) > _MAX_CHUNKS:
                 raise UrlFetchFailedError("the URL's host answered in too many pieces")
+            if len(chunks) % _CHUNKS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
         return b"".join(chunks)
 
 

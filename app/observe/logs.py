@@ -41,4 +41,5 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
-    logging.getLogger("httpx").setLevel(max(root.level, logging.WARNING))
+    for library in ("httpx", "httpcore"):  # URLs may hold secrets
+        logging.getLogger(library).setLevel(max(root.level, logging.WARNING))

@@ -233,7 +233,25 @@ def test_an_answer_that_is_none_has_failed(fetcher: Fetcher, origin: Origin, kin
     assert not any(word in failed.value.message for word in ("ESMTP", "Not Found", "example"))
 
 
-def test_a_flood_of_tiny_chunks_is_cut_off(names: Names, internet: Internet) -> None:
+def test_a_flood_of_tiny_chunks_is_cut_off_and_leaves_room_for_others(
+    names: Names, internet: Internet
+) -> None:
+    turns = 0
+
+    async def run() -> None:
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(take_turns())
+        try:
+            async with Fetcher(10**6, lookup=names, network=internet).fetched(URL):
+                pass
+        finally:
+            others.cancel()
+
     chunk = b"1\r\nx\r\n"
     with run_origin() as origin:
         internet.port = origin.port
@@ -241,7 +259,8 @@ def test_a_flood_of_tiny_chunks_is_cut_off(names: Names, internet: Internet) -> 
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 200_000
         )
         with pytest.raises(UrlFetchFailedError, match="pieces"):
-            get(Fetcher(10**6, lookup=names, network=internet))
+            asyncio.run(run())
+    assert turns > 200
 
 
 @pytest.mark.parametrize("kind", ["silent", "dripping"])

@@ -15,7 +15,8 @@ def _restore_logging() -> Iterator[None]:
     """Put back what `configure_logs` changes for the whole process."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
-    chatty = {name: logging.getLogger(name).level for name in ("uvicorn", "uvicorn.error", "httpx")}
+    names = ("uvicorn", "uvicorn.error", "httpx", "httpcore")
+    chatty = {name: logging.getLogger(name).level for name in names}
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -86,10 +87,13 @@ def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) 
     assert [line["event"] for line in lines_of(capsys)] == ["loud"]
 
 
-def test_libraries_that_chatter_are_kept_short(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("library", ["httpx", "httpcore", "httpcore.connection"])
+def test_libraries_that_chatter_are_kept_short(
+    capsys: pytest.CaptureFixture[str], library: str
+) -> None:
     configure_logs("debug", "json")
-    logging.getLogger("httpx").info("chatter")
-    logging.getLogger("httpx").error("trouble")
+    logging.getLogger(library).info("chatter")
+    logging.getLogger(library).error("trouble")
 
     assert [line["event"] for line in lines_of(capsys)] == ["trouble"]
 
