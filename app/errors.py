@@ -10,15 +10,18 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── InvalidBase64Error         400
     │   ├── InvalidMultipartError      400
     │   ├── NoImagesError              400
+    │   ├── MalformedRequestError      400
     │   ├── UrlInputDisabledError      403
     │   ├── NotFoundError              404
     │   ├── MethodNotAllowedError      405
     │   ├── NotAcceptableError         406
+    │   ├── RequestTimeoutError        408
     │   ├── SpaceMismatchError         412
     │   ├── BodyTooLargeError          413
     │   ├── TooManyImagesError         413
     │   ├── ResponseTooLargeError      413
-    │   └── UnsupportedMediaTypeError  415
+    │   ├── UnsupportedMediaTypeError  415
+    │   └── HeadTooLargeError          431
     ├── ImageError                 one image is wrong; its neighbours are not
     │   ├── ImageTooLargeError         413
     │   ├── UnsupportedImageFormatError 415
@@ -36,6 +39,7 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
         ├── OutOfMemoryError           500
         ├── NotReadyError              503
         ├── DrainingError              503
+        ├── TooManyConnectionsError    503
         ├── WorkerDeadError            503
         └── DeadlineExceededError      504
 """
@@ -103,6 +107,12 @@ class NoImagesError(InvalidRequestError):
     code = "no_images"
 
 
+class MalformedRequestError(InvalidRequestError):
+    """Not HTTP/1.1, or HTTP that two readers could understand differently."""
+
+    code = "malformed_request"
+
+
 class UrlInputDisabledError(InvalidRequestError):
     """An image given by URL to a service that fetches none."""
 
@@ -129,6 +139,13 @@ class NotAcceptableError(InvalidRequestError):
 
     status = 406
     code = "not_acceptable"
+
+
+class RequestTimeoutError(InvalidRequestError):
+    """The head or the body of the request came too slowly."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class SpaceMismatchError(InvalidRequestError):
@@ -164,6 +181,13 @@ class UnsupportedMediaTypeError(InvalidRequestError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class HeadTooLargeError(InvalidRequestError):
+    """A request line and headers with too many bytes, or too many headers."""
+
+    status = 431
+    code = "head_too_large"
 
 
 class ImageError(ServiceError):
@@ -249,6 +273,13 @@ class DrainingError(ServerError):
 
     status = 503
     code = "draining"
+
+
+class TooManyConnectionsError(ServerError):
+    """All connections that the service keeps open are taken."""
+
+    status = 503
+    code = "too_many_connections"
 
 
 class WorkerDeadError(ServerError):

@@ -101,6 +101,13 @@ class Settings(BaseSettings):
         frozenset(),
         description="hosts to fetch from, comma-separated: name or *.name; empty: any public host",
     )
+    head_timeout_s: float = Field(
+        10, gt=0, le=600, description="time for a client to send the head of a request"
+    )
+    body_timeout_s: float = Field(
+        30, gt=0, le=600, description="time for it to send the body, at 16 KiB/s or more"
+    )
+    max_connections: int = Field(2048, ge=1, description="open connections in total")
     grace_s: int = Field(
         25, ge=0, le=600, description="time to finish accepted requests after SIGTERM"
     )

@@ -1,0 +1,248 @@
+"""One client's connection: uvicorn's protocol class, which waits for no peer for ever.
+
+A peer is given a time for a request's head, for its body, for reading the answer, and for hanging
+up. Nothing is timed per request or per chunk: the server calls `check_deadline` of every connection
+a few times a second, which derives from the parser's state whom the connection waits for. Time in
+which the server itself keeps the peer waiting does not count.
+"""
+
+import asyncio
+import selectors
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal, NamedTuple, cast
+
+import h11
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from app.api.answers import answer_error
+from app.errors import (
+    DrainingError,
+    HeadTooLargeError,
+    MalformedRequestError,
+    RequestTimeoutError,
+    ServiceError,
+    TooManyConnectionsError,
+)
+from app.parser import Parser
+
+_log = structlog.get_logger(__name__)
+
+# The least pace of a body, on average and after a grace for slow starters.
+_LEAST_BYTES_PER_S = 16 * 2**10
+_BODY_GRACE_S = 3.0
+# How long a peer that we have answered may take to notice, beyond what it goes on sending.
+_GOODBYE_S = 0.5
+# What a kept connection may still say after the listener has closed.
+_LAST_CALL_S = 1.0
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """Seconds for a head and for a body; open connections in total."""
+
+    head_timeout_s: float
+    body_timeout_s: float
+    max_connections: int
+
+
+class _Wait(NamedTuple):
+    """What a peer is waited for: at most `limit_s`, earlier if it sends too little after a grace.
+
+    A wait for the same thing `of` the same subject goes on; any other is a new one.
+    """
+
+    thing: Literal["head", "body", "reading", "goodbye"]
+    of: object
+    limit_s: float
+    grace_s: float
+
+    def is_over(self, waited_s: float, received_bytes: int) -> bool:
+        return waited_s >= min(self.limit_s, self.grace_s + received_bytes / _LEAST_BYTES_PER_S)
+
+
+class _PoliteLine:
+    """A transport, but for how it closes: see `Connection.hang_up`."""
+
+    def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
+        self._transport = transport
+        self.write = transport.write
+        self.close = hang_up
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Connection(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol with deadlines, limits, and errors in the contract's shape."""
+
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn: Parser = Parser()
+        self._limits = limits
+        self._line: asyncio.Transport
+        self._leaving = False
+        self._wait: _Wait | None = None
+        self._waited_s = 0.0
+        self._received_bytes = 0
+
+    # What uvicorn and the event loop call
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection, or turn it away when there are too many."""
+        self._line = transport
+        super().connection_made(cast("asyncio.Transport", _PoliteLine(transport, self.hang_up)))
+        if len(self.connections) > self._limits.max_connections:
+            self._answer(TooManyConnectionsError("too many connections", retry_after_s=1))
+            self._leaving = True
+            transport.close()  # no time is left for anybody here to be polite
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, unless all has been said."""
+        self._received_bytes += len(data)
+        if not self._leaving:
+            super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 # uvicorn's words
+        """Refuse what the parser has just raised on."""
+        fault = sys.exception()
+        if getattr(fault, "error_status_hint", 0) == HeadTooLargeError.status:
+            self._refuse(HeadTooLargeError("the request's head is too large"))
+        else:
+            self._refuse(MalformedRequestError("this is not a request in HTTP/1.1"))
+
+    def shutdown(self) -> None:
+        """Close once nothing comes any more; what comes until then is served, and is the last."""
+        if self._serving:
+            super().shutdown()
+        elif self.conn.their_state is not h11.IDLE:
+            self.hang_up()
+        elif not self.conn.trailing_data[0]:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                _LAST_CALL_S, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, unless a request has just arrived on it."""
+        self.timeout_keep_alive_task = None
+        if not self._has_unread():
+            super().timeout_keep_alive_handler()
+
+    # What the server calls
+
+    def check_deadline(self, elapsed_s: float) -> None:
+        """Note that `elapsed_s` have passed; end the connection if its peer takes too long."""
+        wait = self._awaited()
+        if wait != self._wait:
+            self._wait, self._waited_s, self._received_bytes = wait, 0.0, 0
+        elif wait is not None and not (wait.thing == "body" and self._takes_no_body()):
+            self._waited_s += elapsed_s
+            if wait.is_over(self._waited_s, self._received_bytes):
+                self._give_up(wait)
+
+    def cut_short(self) -> None:
+        """Answer 503 to whoever is not served yet: the server's own time is up."""
+        if not self._leaving:
+            self._refuse(DrainingError("the service is shutting down", retry_after_s=1))
+
+    def hang_up(self) -> None:
+        """Close; but while the peer is sending, only after it has had time to read our answer.
+
+        To close on unread bytes is to send a reset, which takes the answer with it.
+        """
+        if self._line.is_closing():
+            return
+        if self.conn.their_state is h11.SEND_BODY:
+            self._leave()
+        else:
+            self._line.close()
+
+    def _awaited(self) -> _Wait | None:
+        """Say what the peer is waited for now, None when it is the peer who waits."""
+        head_s, body_s = self._limits.head_timeout_s, self._limits.body_timeout_s
+        if unread_bytes := self._line.get_write_buffer_size():
+            return _Wait("reading", unread_bytes, body_s, body_s)
+        if self._leaving:
+            return _Wait("goodbye", None, body_s, _GOODBYE_S)
+        if self.conn.their_state is h11.SEND_BODY:
+            return _Wait("body", self.cycle, body_s, _BODY_GRACE_S)
+        if self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None:
+            return _Wait("head", self.cycle, head_s, head_s)
+        return None
+
+    def _takes_no_body(self) -> bool:
+        """Whether a body does not come because we have no room for it, or have not asked for it."""
+        serving = self._serving
+        return self.flow.read_paused or (serving is not None and serving.waiting_for_100_continue)
+
+    def _give_up(self, wait: _Wait) -> None:
+        if wait.thing in ("head", "body"):
+            self._refuse(RequestTimeoutError(f"the request's {wait.thing} came too slowly"))
+        else:
+            self._line.abort()
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer in the application's place, if it has not begun to, and end the connection."""
+        # Of h11's states these two have no byte of an answer sent.
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._answer(error)
+        if serving := self._serving:
+            serving.disconnected = True  # so the application hears of it, and is not heard
+            serving.message_event.set()
+        self._leave()
+
+    def _answer(self, error: ServiceError) -> None:
+        request_id = self._request_id()
+        answer = answer_error(error, request_id)
+        headers = {
+            **dict(self.server_state.default_headers),
+            **dict(answer.raw_headers),
+            b"connection": b"close",
+            b"x-content-type-options": b"nosniff",
+            b"x-request-id": request_id.encode(),
+        }
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers.items())
+        reason = HTTPStatus(error.status).phrase.encode()
+        status_line = b"HTTP/1.1 %d %s\r\n" % (error.status, reason)
+        self._line.write(status_line + lines + b"\r\n" + bytes(answer.body))
+        _log.info("request refused", status=error.status, code=error.code, request_id=request_id)
+
+    def _request_id(self) -> str:
+        """Return the id of the request in progress, if it has one yet, else a new one."""
+        known = self._serving and self.scope["state"].get("request_id")
+        return known or uuid.uuid4().hex
+
+    @property
+    def _serving(self) -> RequestResponseCycle | None:
+        """The request that the application has and has not answered."""
+        latest = cast("RequestResponseCycle | None", self.cycle)
+        return None if latest is None or latest.response_complete else latest
+
+    def _leave(self) -> None:
+        """Say no more, and ignore what still comes until the peer closes or its time is up."""
+        self._leaving = True
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self._line.write_eof()
+
+    def _has_unread(self) -> bool:
+        """Whether the peer has sent something that the event loop has not seen yet."""
+        if self._line.is_closing():
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._line.get_extra_info("socket"), selectors.EVENT_READ)
+            return bool(selector.select(0))

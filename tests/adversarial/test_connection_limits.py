@@ -1,0 +1,173 @@
+"""What is not HTTP, or too much of it, gets an answer in the one shape and the end."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app.parser import MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS
+from app.settings import Settings
+from tests.adversarial.raw_client import connect, head
+from tests.app.answers import check_error
+from tests.app.fake_embedder import FakeEmbedder
+from tests.app.images import plain_png
+from tests.app.service_server import ServiceServer, run_service
+
+PNG = plain_png((10, 20, 30))
+PROBE = head(method="GET", path="/livez")
+CHUNKED = head("Transfer-Encoding: chunked")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServiceServer]:
+    with run_service(Settings(), FakeEmbedder()) as running:
+        yield running
+
+
+def check_ended(service: ServiceServer, request: bytes, status: int, code: str) -> httpx.Response:
+    """Send bytes; assert that they get one answer, this one, then the end without a reset."""
+    with connect(service.port) as (client,):
+        client.send(request)
+        answer = client.read_answer()
+        assert client.read_to_the_end() == b""
+    check_error(answer, status, code)
+    assert answer.headers["connection"] == "close"
+    assert "server" not in answer.headers
+    return answer
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # TLS
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /livez\r\n\r\n",
+        b"GET /livez HTTP/9\r\nHost: a\r\n\r\n",
+        b"GET / livez HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",  # no Host
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n continued\r\nbad header\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX\x00: a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n",
+        head("Content-Length: -1"),
+        head("Content-Length: 1e3"),
+        head("Content-Length: 5, 6"),
+        head("Content-Length: 5", "Content-Length: 6"),
+        head("Transfer-Encoding: gzip, chunked"),
+        head("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        head("Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        head("Transfer-Encoding: chunked", "Content-Length: 5") + b"0\r\n\r\n",
+        CHUNKED + b"zz\r\n",
+        CHUNKED + b"-5\r\n",
+        CHUNKED + b"5\r\nabcdefgh\r\n",
+        CHUNKED + b"f" * 21 + b"\r\n",
+    ],
+    ids=str,
+)
+def test_what_is_not_http_is_400(server: ServiceServer, request_: bytes) -> None:
+    check_ended(server, request_, 400, "malformed_request")
+
+
+def test_a_fault_after_a_good_request_is_answered_after_it(server: ServiceServer) -> None:
+    with connect(server.port) as (client,):
+        client.send(PROBE + b"what?\r\n\r\n")
+        first, second = client.read_answer(), client.read_answer()
+        assert client.read_to_the_end() == b""
+
+    assert first.status_code == 200
+    check_error(second, 400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        head(f"X-Long: {'a' * 100_000}"),
+        head(f"X-Long: {'a' * MAX_HEAD_BYTES}"),
+        head(path="/embed?" + "a" * MAX_HEAD_BYTES),
+        head(*(f"X-{number}: a" for number in range(MAX_HEADERS))),
+        b"a" * (MAX_HEAD_BYTES + 1),
+        head()[:-2] + b"X: " + b"a" * 10_000_000,  # without an end
+    ],
+    ids=["at once", "just over", "path", "headers", "no line", "endless"],
+)
+def test_a_head_that_is_too_large_is_431(server: ServiceServer, request_: bytes) -> None:
+    check_ended(server, request_, 431, "head_too_large")
+
+
+def test_a_head_just_within_the_limits_is_read(server: ServiceServer) -> None:
+    number_of_own = head(method="GET").count(b"\r\n") - 2
+    many = (f"X-{number}: {'a' * 100}" for number in range(MAX_HEADERS - number_of_own))
+    with connect(server.port) as (client,):
+        client.send(head(*many, method="GET", path="/livez"))
+
+        assert client.read_answer().status_code == 200
+
+
+def chunks(count: int) -> bytes:
+    return CHUNKED + b"1\r\na\r\n" * count + b"0\r\n\r\n"
+
+
+def test_a_flood_of_chunks_is_refused(server: ServiceServer) -> None:
+    check_ended(server, chunks(MAX_CHUNKS + 1), 400, "malformed_request")
+
+
+def test_as_many_chunks_as_may_be_are_read(server: ServiceServer) -> None:
+    with connect(server.port) as (client,):
+        for _ in range(2):  # each request has chunks of its own
+            client.send(chunks(MAX_CHUNKS))
+            check_error(client.read_answer(), 415, "unsupported_image_format", "images[0]")
+
+
+def test_pipelined_requests_are_answered_in_their_order(server: ServiceServer) -> None:
+    ids = [f"id-{number}" for number in range(20)]
+    with connect(server.port) as (client,):
+        client.send(
+            b"".join(
+                head(f"Content-Length: {len(PNG)}", f"X-Request-ID: {request_id}") + PNG
+                for request_id in ids
+            )
+        )
+        answers = [client.read_answer() for _ in ids]
+
+    assert [answer.headers["x-request-id"] for answer in answers] == ids
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_nothing_after_an_ambiguous_request_is_answered(server: ServiceServer) -> None:
+    """The classic smuggle: one reader sees one request where the other sees two."""
+    smuggle = head("Content-Length: 4", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + PROBE
+
+    check_ended(server, smuggle, 400, "malformed_request")
+
+
+def test_a_refused_upload_hears_why_although_it_sends_on(server: ServiceServer) -> None:
+    """A client that reads only once it has sent everything must not find a reset."""
+    body = bytes(40_000_000)
+    with connect(server.port) as (client,):
+        client.send(head(f"Content-Length: {len(body)}"))
+        client.send(body)
+        answer = client.read_answer()
+        assert client.read_to_the_end() == b""
+
+    check_error(answer, 413, "body_too_large")
+
+
+def test_more_connections_than_there_may_be_are_turned_away() -> None:
+    settings = Settings(max_connections=10)
+    with run_service(settings, FakeEmbedder()) as service:
+        with connect(service.port, 10) as clients:
+            for client in clients:
+                client.send(PROBE)
+                assert client.read_answer().status_code == 200
+            with connect(service.port) as (one_more,):
+                answer = one_more.read_answer()
+                assert one_more.read_to_the_end() == b""
+            clients[0].send(PROBE)
+            assert clients[0].read_answer().status_code == 200
+        check_error(answer, 503, "too_many_connections")
+
+        with connect(service.port) as (later,):
+            later.send(PROBE)
+            assert later.read_answer().status_code == 200
