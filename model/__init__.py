@@ -2,15 +2,22 @@
 
 from model.checkpoint import CheckpointError, HubUnreachableError
 from model.config import ConfigError, SiglipVisionConfig
+from model.config_siglip2 import Siglip2VisionConfig
 from model.image_processing_siglip import SiglipImageProcessor
+from model.image_processing_siglip2 import BatchFeature, Siglip2ImageProcessor
+from model.modeling_siglip2_model import Siglip2VisionModel
 from model.modeling_siglip_vision_model import SiglipVisionModel
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 
 __all__ = [
     "BaseModelOutputWithPooling",
+    "BatchFeature",
     "CheckpointError",
     "ConfigError",
     "HubUnreachableError",
+    "Siglip2ImageProcessor",
+    "Siglip2VisionConfig",
+    "Siglip2VisionModel",
     "SiglipImageProcessor",
     "SiglipVisionConfig",
     "SiglipVisionModel",

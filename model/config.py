@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 ACTIVATIONS = ("gelu_pytorch_tanh", "gelu")
 
@@ -32,19 +32,20 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiglipVisionConfig:
-    """Shape and constants of one vision tower; the defaults are siglip-base-patch16-224.
+class VisionTowerConfig:
+    """What the towers of fixed resolution and of NaFlex have in common; the defaults are base's.
 
-    Same fields and defaults as transformers' `SiglipVisionConfig`. Raises `ConfigError` when the
-    values contradict each other.
+    Raises `ConfigError` when the values contradict each other.
     """
+
+    model_types: ClassVar[frozenset[str]]
+    """What config.json may call the architecture."""
 
     hidden_size: int = 768
     intermediate_size: int = 3072
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     num_channels: int = 3
-    image_size: int = 224
     patch_size: int = 16
     hidden_act: str = "gelu_pytorch_tanh"
     layer_norm_eps: float = 1e-6
@@ -64,6 +65,55 @@ class SiglipVisionConfig:
                 f"hidden_size {self.hidden_size} is not divisible by "
                 f"num_attention_heads {self.num_attention_heads}"
             )
+
+    @classmethod
+    def describes(cls, config: dict[str, Any]) -> bool:
+        """Tell whether a parsed config.json is of this architecture."""
+        return _read_model_type(config) in cls.model_types
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> Self:
+        """Read a parsed config.json: of a full model, of the vision tower alone, or a sparse one.
+
+        Sparse files leave out what equals the class defaults. Other keys are ignored, as in
+        transformers. Raises `ConfigError` for another architecture or an impossible value.
+        """
+        vision = _read_vision_config(config)
+        cls._check_model_type(_read_model_type(config))
+        names = {field.name for field in fields(cls)}
+        known = {
+            name: value for name, value in vision.items() if name in names and value is not None
+        }
+        for side in ("image_size", "patch_size"):
+            if side in known:
+                known[side] = _as_square_side(side, known[side])
+        if "num_attention_heads" not in known:
+            known["num_attention_heads"] = _published_heads(
+                known.get("hidden_size", cls.hidden_size)
+            )
+        return cls(**known)
+
+    @classmethod
+    def _check_model_type(cls, model_type: str) -> None:
+        if model_type not in cls.model_types:
+            raise ConfigError(f"model_type {model_type!r} is not a SigLIP vision tower")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiglipVisionConfig(VisionTowerConfig):
+    """Shape and constants of one vision tower; the defaults are siglip-base-patch16-224.
+
+    Same fields and defaults as transformers' `SiglipVisionConfig`. Raises `ConfigError` when the
+    values contradict each other.
+    """
+
+    model_types = frozenset({"siglip", "siglip_vision_model"})
+
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        """Check also that there is a patch."""
+        super().__post_init__()
         if self.image_size < self.patch_size:
             raise ConfigError(
                 f"image_size {self.image_size} is smaller than patch_size {self.patch_size}"
@@ -80,49 +130,43 @@ class SiglipVisionConfig:
         return self.grid_size**2
 
     @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> Self:
-        """Read a parsed config.json: of a full model, of the vision tower alone, or a sparse one.
-
-        Sparse files leave out what equals the class defaults. Other keys are ignored, as in
-        transformers. Raises `ConfigError` for another architecture or an impossible value.
-        """
-        vision = config.get("vision_config", config)
-        if not isinstance(vision, dict):
-            raise ConfigError("vision_config is not an object")
-        _check_model_type(config, vision)
-        names = {field.name for field in fields(cls)}
-        known = {
-            name: value for name, value in vision.items() if name in names and value is not None
-        }
-        for side in ("image_size", "patch_size"):
-            if side in known:
-                known[side] = _as_square_side(side, known[side])
-        if "num_attention_heads" not in known:
-            known["num_attention_heads"] = _published_heads(
-                known.get("hidden_size", cls.hidden_size)
-            )
-        return cls(**known)
-
-    @classmethod
     def from_shape(cls, shape: str) -> Self:
         """Build the configuration of a named shape: `base-patch16-224`, `so400m-patch14-384`."""
-        match = re.fullmatch(
-            r"(?P<size>[a-z0-9-]+)-patch(?P<patch>[0-9]{1,3})-(?P<image>[0-9]{1,4})", shape
-        )
-        if match is None or match["size"] not in _SIZES:
+        sizes, image = read_shape(shape, r"[0-9]{1,4}", "<image pixels>")
+        return cls(**sizes, image_size=int(image))
+
+    @classmethod
+    def _check_model_type(cls, model_type: str) -> None:
+        if model_type in ("siglip2", "siglip2_vision_model"):
             raise ConfigError(
-                f"unknown shape {shape!r}: expected <size>-patch<pixels>-<image pixels>, "
-                f"size one of {', '.join(_SIZES)}"
+                f"model_type {model_type} (NaFlex) is for Siglip2VisionModel; this one is of fixed "
+                "resolution"
             )
-        hidden, intermediate, layers, heads = _SIZES[match["size"]]
-        return cls(
-            hidden_size=hidden,
-            intermediate_size=intermediate,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            image_size=int(match["image"]),
-            patch_size=int(match["patch"]),
+        super()._check_model_type(model_type)
+
+
+def read_shape(shape: str, last: str, last_means: str) -> tuple[dict[str, Any], str]:
+    """Split a named shape: -> sizes by configuration field, and its last part, which fits `last`.
+
+    Raises `ConfigError`, which explains that part as `last_means`.
+    """
+    match = re.fullmatch(
+        rf"(?P<size>[a-z0-9-]+)-patch(?P<patch>[0-9]{{1,3}})-(?P<last>{last})", shape
+    )
+    if match is None or match["size"] not in _SIZES:
+        raise ConfigError(
+            f"unknown shape {shape!r}: expected <size>-patch<pixels>-{last_means}, "
+            f"size one of {', '.join(_SIZES)}"
         )
+    hidden, intermediate, layers, heads = _SIZES[match["size"]]
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "patch_size": int(match["patch"]),
+    }
+    return sizes, match["last"]
 
 
 def _check_value(name: str, value: object, default: object) -> None:
@@ -138,15 +182,17 @@ def _check_value(name: str, value: object, default: object) -> None:
         raise ConfigError(f"{name} cannot be {value!r}")
 
 
-def _check_model_type(config: dict[str, Any], vision: dict[str, Any]) -> None:
+def _read_vision_config(config: dict[str, Any]) -> dict[str, Any]:
+    vision = config.get("vision_config", config)
+    if not isinstance(vision, dict):
+        raise ConfigError("vision_config is not an object")
+    return vision
+
+
+def _read_model_type(config: dict[str, Any]) -> str:
     # `architectures` is missing from published SigLIP 2 files, so only model_type decides.
-    model_type = vision.get("model_type", config.get("model_type", "siglip"))
-    if model_type in ("siglip2", "siglip2_vision_model"):
-        raise ConfigError(
-            "model_type siglip2 (NaFlex) is not supported; use a checkpoint of fixed resolution"
-        )
-    if model_type not in ("siglip", "siglip_vision_model"):
-        raise ConfigError(f"model_type {model_type!r} is not a SigLIP vision tower")
+    model_type = _read_vision_config(config).get("model_type", config.get("model_type", "siglip"))
+    return model_type if isinstance(model_type, str) else repr(model_type)
 
 
 def _as_square_side(name: str, value: object) -> object:

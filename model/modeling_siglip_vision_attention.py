@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model.config import SiglipVisionConfig
+from model.config import VisionTowerConfig
 
 
 class SiglipAttention(nn.Module):
@@ -12,7 +12,7 @@ class SiglipAttention(nn.Module):
     Vaswani et al. 2017, section 3.2; reference class `SiglipAttention`.
     """
 
-    def __init__(self, config: SiglipVisionConfig) -> None:
+    def __init__(self, config: VisionTowerConfig) -> None:
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_dropout

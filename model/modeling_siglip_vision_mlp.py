@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model.config import SiglipVisionConfig
+from model.config import VisionTowerConfig
 from model.initialization import normal_
 
 
@@ -13,7 +13,7 @@ class SiglipMLP(nn.Module):
     Hendrycks & Gimpel 2016 (GELU, tanh form); reference class `SiglipMLP`.
     """
 
-    def __init__(self, config: SiglipVisionConfig) -> None:
+    def __init__(self, config: VisionTowerConfig) -> None:
         super().__init__()
         tanh = config.hidden_act == "gelu_pytorch_tanh"
         self.activation_fn = nn.GELU(approximate="tanh" if tanh else "none")

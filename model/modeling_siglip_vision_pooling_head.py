@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model.config import SiglipVisionConfig
+from model.config import VisionTowerConfig
 from model.initialization import lecun_normal_
 from model.modeling_siglip_vision_mlp import SiglipMLP
 
@@ -16,7 +16,7 @@ class SiglipMultiheadAttentionPoolingHead(nn.Module):
     al. 2022, appendix; reference class `SiglipMultiheadAttentionPoolingHead`.
     """
 
-    def __init__(self, config: SiglipVisionConfig) -> None:
+    def __init__(self, config: VisionTowerConfig) -> None:
         super().__init__()
         self.probe = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.attention = nn.MultiheadAttention(

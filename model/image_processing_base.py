@@ -1,0 +1,123 @@
+"""What the image processors have in common: their files, their values, colour to RGB."""
+
+import math
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from model.checkpoint import find_checkpoint_folder, read_json
+from model.config import ConfigError
+
+UInt8Array = npt.NDArray[np.uint8]
+
+# Images become RGB whatever do_convert_rgb says: nothing else fits the model.
+_STEPS = MappingProxyType(
+    {
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_center_crop": False,
+        "do_pad": False,
+    }
+)
+_LARGEST_SIZE = 2**16
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseImageProcessor:
+    """Values that every processor has, and how they are read from a checkpoint."""
+
+    resample: Image.Resampling = Image.Resampling.BICUBIC
+    rescale_factor: float = 1 / 255
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be divided by."""
+        if 0 in self.image_std:
+            raise ConfigError("image_std cannot be 0")
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | PathLike[str], revision: str | None = None
+    ) -> Self:
+        """Read preprocessor_config.json of a local folder or hub repository.
+
+        Raises `CheckpointError` when it cannot be had, `ConfigError` when it asks for other steps.
+        """
+        folder, _ = find_checkpoint_folder(name_or_path, revision)
+        return cls.from_folder(folder)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self:
+        """Read the processor of one local folder; same errors as `from_pretrained`."""
+        combined = (
+            folder / "processor_config.json"
+        )  # where transformers 5 saves it beside a tokenizer
+        if combined.is_file() and not (folder / "preprocessor_config.json").is_file():
+            config = read_json(combined).get("image_processor")
+            if not isinstance(config, dict):
+                raise ConfigError(f"{combined} has no image_processor")
+            return cls.from_dict(config)
+        return cls.from_dict(read_json(folder / "preprocessor_config.json"))
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> Self:
+        """Read a parsed preprocessor_config.json; absent keys take the reference's defaults."""
+        given = {key: value for key, value in config.items() if value is not None}
+        for step, usual in _STEPS.items():
+            if given.get(step, usual) is not usual:
+                raise ConfigError(
+                    f"preprocessor_config.json sets {step} to {given[step]!r}, "
+                    f"which no SigLIP checkpoint does"
+                )
+        try:
+            return cls(
+                resample=Image.Resampling(int(read_number(given.get("resample", cls.resample)))),
+                rescale_factor=read_number(given.get("rescale_factor", 1 / 255)),
+                image_mean=_read_channels(given.get("image_mean", 0.5)),
+                image_std=_read_channels(given.get("image_std", 0.5)),
+                **cls._read_sizes(given),
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"preprocessor_config.json cannot be used: {error}") from error
+
+    @classmethod
+    def _read_sizes(cls, given: dict[str, Any]) -> dict[str, int]:
+        """Read the fields that a processor adds, or raise `ValueError`."""
+        raise NotImplementedError
+
+
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB, transparency on white as in the reference since version 5."""
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def read_size(name: str, value: Any) -> int:
+    """Read a whole positive number of pixels or patches, or raise `ValueError`."""
+    number = read_number(value)
+    if not number.is_integer() or not 0 < number <= _LARGEST_SIZE:
+        raise ValueError(f"{name} cannot be {value!r}")
+    return int(number)
+
+
+def read_number(value: Any) -> float:
+    """Read a finite number, or raise `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _read_channels(value: Any) -> tuple[float, float, float]:
+    """Read one number for all channels, or one for each."""
+    red, green, blue = value if isinstance(value, list | tuple) else (value, value, value)
+    return read_number(red), read_number(green), read_number(blue)

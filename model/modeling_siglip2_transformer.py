@@ -1,0 +1,45 @@
+"""The whole SigLIP 2 NaFlex vision transformer: embeddings, encoder, final layer norm, head."""
+
+import torch
+from torch import nn
+
+from model.config_siglip2 import Siglip2VisionConfig
+from model.modeling_siglip2_embeddings import Siglip2VisionEmbeddings
+from model.modeling_siglip2_encoder import Siglip2Encoder
+from model.modeling_siglip2_pooling_head import Siglip2MultiheadAttentionPoolingHead
+from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
+
+
+class Siglip2VisionTransformer(nn.Module):
+    """Images of any aspect ratio to patch vectors and one pooled vector each.
+
+    Tschannen et al. 2025, section 2.4.2 (NaFlex); reference class `Siglip2VisionModel`.
+    """
+
+    def __init__(self, config: Siglip2VisionConfig) -> None:
+        super().__init__()
+        self.embeddings = Siglip2VisionEmbeddings(config)
+        self.encoder = Siglip2Encoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = Siglip2MultiheadAttentionPoolingHead(config) if config.vision_use_head else None
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_attention_mask: torch.Tensor,
+        spatial_shapes: torch.Tensor,
+    ) -> BaseModelOutputWithPooling:
+        """Encode patches: (batch, max_length, patch * patch * channels) -> patch, pooled vectors.
+
+        Rows of padding come out as something without meaning.
+        """
+        if pixel_attention_mask.shape != pixel_values.shape[:2]:
+            raise ValueError(
+                f"pixel_attention_mask is {tuple(pixel_attention_mask.shape)} for patches of "
+                f"{tuple(pixel_values.shape[:2])}"
+            )
+        mask = pixel_attention_mask.bool()
+        hidden_states = self.embeddings(pixel_values, spatial_shapes)
+        last_hidden_state = self.post_layernorm(self.encoder(hidden_states, mask))
+        pooler_output = self.head(last_hidden_state, mask) if self.head is not None else None
+        return BaseModelOutputWithPooling(last_hidden_state, pooler_output)
