@@ -1,6 +1,11 @@
 """Checkpoints on the Hugging Face hub: downloaded, or explained why they cannot be."""
 
+import io
+import logging
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -11,8 +16,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from tqdm import tqdm  # type: ignore[import-untyped] # brings no types
 
 from model.checkpoint import CheckpointError, HubUnreachableError
+
+_log = logging.getLogger(__name__)
+
+_LOG_EVERY_S = 10.0
 
 _HUB_FILES = (
     "config.json",
@@ -27,14 +37,39 @@ _WAYS_OUT = "give a local folder instead, or random:base-patch16-224 to try with
 _PROXY_STATUSES = (403, 407)
 
 
+class _LoggedProgress(tqdm):  # type: ignore[misc] # neither here
+    """The client's progress as a log line now and then, for where no terminal shows a bar."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._logged_at = time.monotonic()
+        super().__init__(*args, **options, file=io.StringIO())  # or it ends a line on stderr
+
+    def display(self, *_: object, **__: object) -> bool:
+        """Log how many of all bytes are here, where the client would redraw the bar."""
+        now = time.monotonic()
+        if self.unit == "B" and self.n and now >= self._logged_at + _LOG_EVERY_S:
+            self._logged_at = now
+            _log.info("downloading: %.0f of %.0f MB", self.n / 1e6, (self.total or 0) / 1e6)
+        return True
+
+
 def download_checkpoint(repo_id: str, revision: str | None) -> Path:
     """Return the local snapshot of a hub repository, whose folder is named by its commit.
 
-    What is in the cache is not downloaded again. Raises `CheckpointError`, or `HubUnreachableError`
-    when only the network is at fault.
+    What is in the cache is not downloaded again; a file that is cut off goes on where it ended, as
+    long as this process lives. A terminal shows a progress bar, other places get log lines.
+
+    Raises `CheckpointError`, or `HubUnreachableError` when only the network is at fault.
     """
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(_HUB_FILES)))
+        return Path(
+            snapshot_download(
+                repo_id,
+                revision=revision,
+                allow_patterns=list(_HUB_FILES),
+                tqdm_class=None if sys.stderr.isatty() else _LoggedProgress,
+            )
+        )
     except Exception as error:  # also what the client lets through of its transport and of JSON
         raise _explain_download(error, repo_id, revision) from error
 
@@ -58,6 +93,8 @@ def _explain_download(error: Exception, repo_id: str, revision: str | None) -> C
     status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
     if status is not None and 400 <= status < 500 and status not in _PROXY_STATUSES:
         return CheckpointError(f"the hub refuses {where}: HTTP {status}; {_WAYS_OUT}")
+    if "Consistency check failed" in str(error):  # the client has no class for it
+        return CheckpointError(f"{where} came with another size than announced: try again")
     if isinstance(error, OSError) and not isinstance(
         error, LocalEntryNotFoundError | HfHubHTTPError
     ):

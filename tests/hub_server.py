@@ -7,6 +7,7 @@ real client runs against it and nothing leaves the machine.
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,13 +29,18 @@ _Answer = Callable[[str, str, Path, str], None]  # repository, commit, folder, f
 class HubServer:
     """Repositories by name, each a history of folders; `url` is what HF_ENDPOINT should be.
 
-    Set `outage` to a status to have every request answered with it.
+    Set `outage` to a status to have every request answered with it, `cuts` to the numbers of bytes
+    after which the next weight files end with their connection, `announced_bytes` to have every
+    weight file announced with that size. `resumed_at` lists the offsets that were asked for.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.gated: set[str] = set()
         self.outage: HTTPStatus | None = None
+        self.cuts: list[int] = []
+        self.announced_bytes: int | None = None
+        self.resumed_at: list[int] = []
         self._commits: dict[tuple[str, str], Path] = {}
         self._branches: dict[tuple[str, str], str] = {}
 
@@ -114,11 +120,25 @@ class _Handler(BaseHTTPRequestHandler):
         path = folder / file
         if not path.is_file():
             return self._refuse(HTTPStatus.NOT_FOUND, "EntryNotFound")
-        return self._answer(
-            HTTPStatus.OK,
-            path.read_bytes(),
-            {"X-Repo-Commit": commit, "ETag": f'"{_blob_id(path)}"'},
-        )
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{_blob_id(path)}"'}
+        content = path.read_bytes()
+        if not file.endswith(".safetensors") or self.command == "HEAD":
+            if file.endswith(".safetensors") and self.hub.announced_bytes is not None:
+                headers["X-Linked-Size"] = str(self.hub.announced_bytes)
+            return self._answer(HTTPStatus.OK, content, headers)
+        return self._send_weights(content, headers)
+
+    def _send_weights(self, content: bytes, headers: dict[str, str]) -> None:
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if start:
+            self.hub.resumed_at.append(start)
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        status = HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK
+        if not self.hub.cuts:
+            return self._answer(status, content[start:], headers)
+        self._answer(status, content[start:], headers, sent_bytes=self.hub.cuts.pop(0))
+        self.close_connection = True
+        return self.connection.shutdown(socket.SHUT_RDWR)
 
     def _refuse(self, status: HTTPStatus, error_code: str) -> None:
         self._answer(status, headers={"X-Error-Code": error_code})
@@ -128,7 +148,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, body, {"Content-Type": "application/json"})
 
     def _answer(
-        self, status: HTTPStatus, body: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        status: HTTPStatus,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        sent_bytes: int | None = None,
     ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -136,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:sent_bytes])
 
 
 def _blob_id(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Checkpoints by hub id: the real huggingface_hub client against a hub on loopback."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants, file_download
 
 from model import CheckpointError, HubUnreachableError, SiglipImageProcessor, SiglipVisionModel
+from model import hub as hub_module
 from model.checkpoint import open_checkpoint
 from tests.hub_server import HubServer, client_environment
 from tests.reference import ReferenceCheckpoint, write_checkpoint
@@ -207,3 +210,64 @@ def test_an_answer_that_is_no_json_counts_as_unreachable(hub: HubServer) -> None
 
     with pytest.raises(HubUnreachableError):
         open_checkpoint(REPOSITORY)
+
+
+@pytest.fixture
+def impatient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client writes what it has every thousand bytes, and tries again without a pause."""
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+
+
+@pytest.mark.usefixtures("impatient_client")
+def test_a_download_that_is_cut_off_goes_on_where_it_ended(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    hub.cuts = [10_000]
+
+    model = SiglipVisionModel.from_pretrained(REPOSITORY)
+
+    assert_has_weights(model, tiny_checkpoint)
+    assert hub.resumed_at == [10_000]
+
+
+@pytest.mark.usefixtures("impatient_client")
+def test_a_hub_that_cuts_every_connection_counts_as_unreachable_and_may_recover(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    hub.cuts = [10_000, *[1] * 10]
+    with pytest.raises(HubUnreachableError):
+        SiglipVisionModel.from_pretrained(REPOSITORY)
+
+    hub.cuts = []
+
+    assert_has_weights(SiglipVisionModel.from_pretrained(REPOSITORY), tiny_checkpoint)
+
+
+def test_a_file_of_another_size_than_announced_is_refused(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    hub.announced_bytes = 123
+
+    with pytest.raises(CheckpointError, match="another size than announced"):
+        open_checkpoint(REPOSITORY)
+
+
+def test_a_download_without_a_terminal_is_logged(
+    hub: HubServer,
+    tiny_checkpoint: ReferenceCheckpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(hub_module, "_LOG_EVERY_S", 0.0)
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+
+    with caplog.at_level("INFO", logger="model.hub"):
+        open_checkpoint(REPOSITORY)
+
+    assert any(re.fullmatch(r"downloading: \d+ of \d+ MB", line) for line in caplog.messages)
+    assert capfd.readouterr().err == ""
