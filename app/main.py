@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api import embed, health
+from app.api import embed, health, models
 from app.api.answers import answer_error, error_of_status
 from app.api.context import ApiContext, set_context
 from app.api.guard import Guard
@@ -90,6 +90,7 @@ def create_app(
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
     app.include_router(embed.router)
+    app.include_router(models.router)
     app.include_router(health.router)
     return app
 

@@ -1,0 +1,84 @@
+"""GET /v1/models: what is served, in the shape that OpenAI's clients read."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+
+from app.api.context import ApiContext, get_context
+from app.api.schemas import error_responses
+from app.errors import NotFoundError
+
+router = APIRouter(prefix="/v1/models")
+
+
+class Limits(BaseModel):
+    """The largest request: images, bytes of one image, bytes of the body."""
+
+    images: int = Field(examples=[64])
+    image_bytes: int
+    body_bytes: int
+
+
+class ModelDescription(BaseModel):
+    """One model; sizes in pixels, `patches` of one image (of NaFlex models at most)."""
+
+    id: str = Field(examples=["google/siglip-base-patch16-224"])
+    object: Literal["model"] = "model"
+    created: int = Field(0, description="Unknown: the checkpoint does not say.")
+    owned_by: str = Field(examples=["google"])
+    dim: int = Field(examples=[768])
+    image_size: int = Field(examples=[224])
+    patch_size: int = Field(examples=[16])
+    patches: int = Field(examples=[196])
+    revision: str | None = Field(description="The hub's commit.")
+    space: str = Field(description="Vectors are comparable when this is equal.")
+    dtype: str = Field(examples=["bfloat16"])
+    device: str = Field(examples=["cuda:0"])
+    pretrained: bool = Field(description="False for random weights, whose vectors mean nothing.")
+    limits: Limits
+
+
+class ModelList(BaseModel):
+    """All models of this service: one."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelDescription]
+
+
+@router.get("", summary="Which models?", responses=error_responses(503))
+async def list_models(request: Request) -> ModelList:
+    """Describe the model that is served."""
+    return ModelList(data=[_describe(get_context(request))])
+
+
+@router.get("/{model_id:path}", summary="Which model?", responses=error_responses(404, 503))
+async def get_model(request: Request, model_id: str) -> ModelDescription:
+    """Describe the model of this id."""
+    model = _describe(get_context(request))
+    if model.id != model_id:
+        raise NotFoundError("no model of this id is served; GET /v1/models lists those that are")
+    return model
+
+
+def _describe(context: ApiContext) -> ModelDescription:
+    info, limits = context.engine.require_service().info, context.input_limits
+    return ModelDescription(
+        id=info.model,
+        owned_by=info.model.partition("/")[0] if "/" in info.model else "local",
+        dim=info.dim,
+        image_size=info.image_size,
+        patch_size=info.patch_size,
+        patches=info.grid[0] * info.grid[1],
+        revision=info.revision,
+        space=info.space,
+        dtype=info.dtype,
+        device=info.device,
+        pretrained=info.pretrained,
+        limits=Limits(
+            images=limits.max_images,
+            image_bytes=limits.max_image_bytes,
+            body_bytes=limits.max_body_bytes,
+        ),
+    )

@@ -1,0 +1,69 @@
+"""What /v1/models tells, and that it tells the truth of every state."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.app.answers import check_error
+from tests.app.fake_embedder import SPACE, FakeEmbedder
+from tests.app.gated_checkpoint import GatedCheckpoint
+from tests.app.service_server import ServiceServer, run_service
+from tests.reference import ReferenceCheckpoint
+
+FAKE = {
+    "id": "fake/colours",
+    "object": "model",
+    "created": 0,
+    "owned_by": "fake",
+    "dim": 4,
+    "image_size": 4,
+    "patch_size": 2,
+    "patches": 4,
+    "revision": "0" * 40,
+    "space": SPACE,
+    "dtype": "float32",
+    "device": "cpu",
+    "pretrained": True,
+    "limits": {"images": 7, "image_bytes": 1000, "body_bytes": 2000},
+}
+
+
+def test_the_model_is_listed_and_found_by_its_id() -> None:
+    settings = Settings(max_images=7, max_image_bytes=1000, max_body_bytes=2000)
+    with run_service(settings, FakeEmbedder()) as service:
+        listed = service.client.get("/v1/models")
+        found = service.client.get("/v1/models/fake/colours")
+
+    assert (listed.status_code, listed.json()) == (200, {"object": "list", "data": [FAKE]})
+    assert (found.status_code, found.json()) == (200, FAKE)
+
+
+@pytest.mark.parametrize(
+    "model_id", ["fake", "fake/", "colours", "%00", "fake/colours/", "a" * 999]
+)
+def test_another_id_is_not_found_and_not_echoed(server: ServiceServer, model_id: str) -> None:
+    answer = server.client.get(f"/v1/models/{model_id}")
+
+    check_error(answer, 404, "not_found")
+    assert "colours" not in answer.text
+    assert "aaaa" not in answer.text
+
+
+def test_random_weights_are_told() -> None:
+    with run_service(Settings(), FakeEmbedder(pretrained=False)) as service:
+        (model,) = service.client.get("/v1/models").json()["data"]
+
+    assert model["pretrained"] is False
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/fake/colours"])
+def test_while_loading_there_is_no_model_yet(
+    tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path, path: str
+) -> None:
+    gated = GatedCheckpoint(tiny_checkpoint.folder, tmp_path / "gated")
+    with run_service(Settings(model=str(gated.folder), dtype="float32")) as service:
+        answer = service.client.get(path)
+        gated.open()
+
+    check_error(answer, 503, "not_ready")
