@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,7 +13,14 @@ import structlog
 import torch
 from PIL import Image
 
-from app.engine.protocol import Float32Array, ModelInfo, UInt8Array, Vectors
+from app.engine.protocol import (
+    DeviceLostError,
+    DeviceOutOfMemoryError,
+    Float32Array,
+    ModelInfo,
+    UInt8Array,
+    Vectors,
+)
 from app.engine.space import fingerprint_space
 from model import (
     CheckpointError,
@@ -46,6 +54,7 @@ class _Loaded:
     name: str
     revision: str | None
     pretrained: bool
+    load_model: Callable[[], SiglipVisionModel]
 
 
 class SiglipEmbedder:
@@ -56,6 +65,8 @@ class SiglipEmbedder:
     ) -> None:
         self._processor = loaded.processor
         self._device = device
+        self._load_reference = loaded.load_model
+        self._reference: SiglipVisionModel | None = None
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._shares = ThreadPoolExecutor(
             self._threads, "forward", partial(torch.set_num_threads, 1)
@@ -84,13 +95,41 @@ class SiglipEmbedder:
         return self._processor.resize(image)
 
     def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
-        """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
+        """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`.
+
+        Raises `DeviceOutOfMemoryError` and `DeviceLostError`.
+        """
+        try:
+            return self._embed(pixels, patches)
+        except torch.AcceleratorError as error:
+            raise DeviceLostError(str(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            if _is_out_of_memory(error):
+                raise DeviceOutOfMemoryError from error
+            raise
+
+    def embed_in_float32(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+        """Compute the same with the reference forward in float32, on the CPU.
+
+        Reads the weights again: this is for the rare image that overflows a smaller type.
+        """
+        if self.info.dtype == "float32":
+            return self.embed(pixels, patches)
+        if self._reference is None:
+            self._reference = self._load_reference().float()
+        with torch.inference_mode():
+            outputs = self._reference(self._processor.normalize(torch.from_numpy(pixels)))
+        return Vectors(
+            outputs.pooler_output.numpy(), outputs.last_hidden_state.numpy() if patches else None
+        )
+
+    def _embed(self, pixels: UInt8Array, patches: bool) -> Vectors:
         batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         share, rest = divmod(len(batch), self._threads)
         if self._threads == 1 or rest:
             return self._forward(patches, batch)
         # Threads that each take whole images never wait for one another: docs/performance.md.
-        shares = self._shares.map(partial(self._forward, patches), batch.split(share))
+        shares = self._shares.map(partial(self._forward, patches), torch.split(batch, share))
         pooled, patched = zip(*shares, strict=True)
         return Vectors(np.concatenate(pooled), np.concatenate(patched) if patches else None)
 
@@ -107,6 +146,13 @@ class SiglipEmbedder:
         if self._device.type == "cuda":
             pixels = pixels.pin_memory()
         return pixels.to(self._device, non_blocking=True)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell it also on the CPU, where torch raises a plain RuntimeError."""
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "can't allocate memory" in str(error)
 
 
 def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who may start
@@ -199,21 +245,24 @@ def _load_random(shape: str) -> _Loaded:
     config = SiglipVisionConfig.from_shape(shape)
     _log.warning("RANDOM WEIGHTS: these vectors carry no meaning", shape=shape)
     side = config.image_size
+    load_model = partial(SiglipVisionModel.from_random, config)
     return _Loaded(
-        model=SiglipVisionModel.from_random(config),
+        model=load_model(),
         processor=SiglipImageProcessor(height=side, width=side),
         name=RANDOM_PREFIX + shape,
         revision=None,
         pretrained=False,
+        load_model=load_model,
     )
 
 
 def _load_pretrained(model: str, revision: str | None) -> _Loaded:
     folder, commit = find_checkpoint_folder(model, revision)
-    siglip = SiglipVisionModel.from_pretrained(folder)
+    load_model = partial(SiglipVisionModel.from_pretrained, folder)
+    siglip = load_model()
     processor = _read_processor(folder, siglip.config.image_size)
     name = model if commit else folder.resolve().name
-    return _Loaded(siglip, processor, name, commit, pretrained=True)
+    return _Loaded(siglip, processor, name, commit, pretrained=True, load_model=load_model)
 
 
 def _read_processor(folder: Path, image_size: int) -> SiglipImageProcessor:
