@@ -11,6 +11,7 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── InvalidMultipartError      400
     │   ├── NoImagesError              400
     │   ├── MalformedRequestError      400
+    │   ├── InvalidApiKeyError         401
     │   ├── UrlInputDisabledError      403
     │   ├── NotFoundError              404
     │   ├── MethodNotAllowedError      405
@@ -111,6 +112,13 @@ class MalformedRequestError(InvalidRequestError):
     """Not HTTP/1.1, or HTTP that two readers could understand differently."""
 
     code = "malformed_request"
+
+
+class InvalidApiKeyError(InvalidRequestError):
+    """No API key, or none that this service knows."""
+
+    status = 401
+    code = "invalid_api_key"
 
 
 class UrlInputDisabledError(InvalidRequestError):

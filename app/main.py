@@ -86,6 +86,8 @@ def create_app(
         Guard,
         max_body_bytes=settings.max_body_bytes,
         inflight=InflightBytes(settings.inflight_bytes),
+        api_keys=settings.api_keys | settings.api_keys_file,
+        cors_origins=settings.cors_origins,
     )
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)

@@ -1,9 +1,12 @@
 """The service's settings: read once from SIGLIP_* variables, checked, frozen."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, InstanceOf, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.keys import ApiKeys
 
 # Pillow itself refuses more.
 _PILLOW_MAX_PIXELS = 178_956_970
@@ -18,12 +21,23 @@ HostPattern = Annotated[
 ]
 
 
+# What a browser names as its page's origin; no path, and no slash at the end.
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[a-z0-9.:\[\]_-]+)$")]
+
+
 def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-def _split_hosts(value: object) -> object:
+def _split_commas_or_none(value: object) -> object:
     return [] if value == "" else _split_commas(value)
+
+
+def _keys_from(read: Callable[[str], ApiKeys]) -> BeforeValidator:
+    def parse(value: object) -> object:
+        return (read(value) if value else ApiKeys()) if isinstance(value, str) else value
+
+    return BeforeValidator(parse)
 
 
 def _empty_as_none(value: object) -> object:
@@ -96,10 +110,22 @@ class Settings(BaseSettings):
         False, description="on: images may be given by URL, which the service then fetches"
     )
     url_allowed_hosts: Annotated[
-        frozenset[HostPattern], NoDecode, BeforeValidator(_split_hosts)
+        frozenset[HostPattern], NoDecode, BeforeValidator(_split_commas_or_none)
     ] = Field(
         frozenset(),
         description="hosts to fetch from, comma-separated: name or *.name; empty: any public host",
+    )
+    api_keys: Annotated[InstanceOf[ApiKeys], NoDecode, _keys_from(ApiKeys.from_text)] = Field(
+        ApiKeys(), description="keys that open the service, comma-separated; none: open to all"
+    )
+    api_keys_file: Annotated[InstanceOf[ApiKeys], NoDecode, _keys_from(ApiKeys.from_file)] = Field(
+        ApiKeys(), description="file with more keys, one a line; # begins a comment"
+    )
+    cors_origins: Annotated[frozenset[Origin], NoDecode, BeforeValidator(_split_commas_or_none)] = (
+        Field(
+            frozenset(),
+            description="origins whose pages may call the service, comma-separated, or *",
+        )
     )
     head_timeout_s: float = Field(
         10, gt=0, le=600, description="time for a client to send the head of a request"
@@ -122,4 +148,6 @@ class Settings(BaseSettings):
             raise ValueError("SIGLIP_MAX_BODY_BYTES must be at least SIGLIP_MAX_IMAGE_BYTES")
         if self.max_body_bytes > self.inflight_bytes:
             raise ValueError("SIGLIP_INFLIGHT_BYTES must be at least SIGLIP_MAX_BODY_BYTES")
+        if "*" in self.cors_origins and len(self.cors_origins) > 1:
+            raise ValueError("SIGLIP_CORS_ORIGINS must be either * or a list of origins")
         return self

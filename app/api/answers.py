@@ -9,6 +9,7 @@ from starlette.responses import Response
 from app.errors import (
     BodyTooLargeError,
     InternalError,
+    InvalidApiKeyError,
     InvalidParameterError,
     MethodNotAllowedError,
     NotFoundError,
@@ -42,8 +43,10 @@ def answer_error(
         }
     }
     own = dict(headers or {})
-    if isinstance(error, BodyTooLargeError):
+    if isinstance(error, BodyTooLargeError | InvalidApiKeyError):
         own["Connection"] = "close"  # the rest of the body will not be read
+    if isinstance(error, InvalidApiKeyError):
+        own["WWW-Authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         own["Retry-After"] = str(error.retry_after_s)
     return Response(orjson.dumps(content), error.status, own, "application/json")

@@ -69,7 +69,7 @@ def _describe_request() -> dict[str, Any]:
             "model": EmbedAnswer,
             "content": {"application/x-npy": _BINARY, "application/octet-stream": _BINARY},
         },
-        **error_responses(400, 403, 406, 408, 412, 413, 415, 422, 429, 431, 500, 503, 504),
+        **error_responses(400, 401, 403, 406, 408, 412, 413, 415, 422, 429, 431, 500, 503, 504),
     },
     openapi_extra=_describe_request(),
 )

@@ -1,4 +1,4 @@
-"""The outermost layer around every route: request id, body cap, last resort, access log."""
+"""The outermost layer around every route: request id, key, body cap, last resort, access log."""
 
 import logging
 import re
@@ -10,13 +10,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import answer_error
+from app.api.cors import share_with_origins
 from app.api.inflight import InflightBytes
 from app.errors import (
     BodyTooLargeError,
     InternalError,
+    InvalidApiKeyError,
     ServiceError,
     UnsupportedMediaTypeError,
 )
+from app.keys import ApiKeys
 
 _log = structlog.get_logger(__name__)
 
@@ -28,10 +31,21 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Guard:
     """ASGI middleware; nothing below it can leave a request without an answer or a log line."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, inflight: InflightBytes) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        inflight: InflightBytes,
+        api_keys: ApiKeys,
+        cors_origins: frozenset[str],
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._inflight = inflight
+        self._api_keys = api_keys
+        # A browser asks for leave without a key, and must be able to read a refusal.
+        self._shared = share_with_origins(self._answer, cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or pass on what is not HTTP."""
@@ -54,7 +68,7 @@ class Guard:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._answer(scope, receive, send_with_headers)
+                await self._shared(scope, receive, send_with_headers)
             except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
                 _log.exception("request failed unexpectedly")
                 if not status:
@@ -72,7 +86,7 @@ class Guard:
                 )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refuse(Headers(scope=scope))
+        refusal = self._refuse(scope["path"], Headers(scope=scope))
         if refusal is not None:
             answer = answer_error(refusal, scope["state"]["request_id"])
             await answer(scope, receive, send)
@@ -94,8 +108,10 @@ class Guard:
         finally:
             self._inflight.give_back(received)
 
-    def _refuse(self, headers: Headers) -> ServiceError | None:
+    def _refuse(self, path: str, headers: Headers) -> ServiceError | None:
         """Say what is wrong with a request that its head already gives away."""
+        if self._api_keys and path not in _PROBES and not self._api_keys.admit(_key(headers)):
+            return InvalidApiKeyError("give a valid key as Authorization: Bearer")
         announced = int(headers.get("content-length", "0"))
         if announced > self._max_body_bytes:
             return self._body_too_large()
@@ -107,6 +123,11 @@ class Guard:
 
     def _body_too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"the body is over {self._max_body_bytes} bytes")
+
+
+def _key(headers: Headers) -> bytes:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def _request_id(headers: Headers) -> str:

@@ -205,6 +205,9 @@ def test_a_bad_setting_ends_the_service_with_2_before_it_listens() -> None:
         ("SIGLIP_LOG_LEVEL", "loud"),
         ("SIGLIP_QUEUE_IMAGES", "0"),
         ("SIGLIP_MAX_BODY_BYTES", "1"),
+        ("SIGLIP_API_KEYS", ","),
+        ("SIGLIP_API_KEYS_FILE", "/none"),
+        ("SIGLIP_CORS_ORIGINS", "example.com"),
     ],
 )
 @pytest.mark.parametrize("command", ["serve", "info"])
@@ -253,6 +256,15 @@ def test_info_lists_the_published_models_and_their_cost() -> None:
     assert head.split()[0] == "model"
     (row,) = [row for row in rows if row.startswith("google/siglip-so400m-patch14-384 ")]
     assert row.split()[1:] == ["random:so400m-patch14-384", "729", "1152", "670.3", "1713", "856"]
+
+
+def test_info_prints_how_many_keys_there_are_but_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_API_KEYS", "hush-one,hush-two")
+
+    result = CliRunner().invoke(cli, ["info"])
+
+    assert "SIGLIP_API_KEYS=(2 keys)" in result.stdout
+    assert "hush" not in result.output
 
 
 def test_what_info_prints_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,11 @@
 """Settings: read from SIGLIP_* variables, checked each and together, frozen."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from app.keys import ApiKeys
 from app.settings import Settings
 
 
@@ -43,6 +46,17 @@ def test_every_setting_can_be_set_and_has_a_description() -> None:
             "url_allowed_hosts",
             frozenset({"a.example", "*.b.example"}),
         ),
+        ("SIGLIP_CORS_ORIGINS", "", "cors_origins", frozenset()),
+        ("SIGLIP_CORS_ORIGINS", "*", "cors_origins", frozenset({"*"})),
+        (
+            "SIGLIP_CORS_ORIGINS",
+            "https://a.example, http://localhost:5173",
+            "cors_origins",
+            frozenset({"https://a.example", "http://localhost:5173"}),
+        ),
+        ("SIGLIP_API_KEYS", "", "api_keys", ApiKeys()),
+        ("SIGLIP_API_KEYS", "one, two", "api_keys", ApiKeys.of(b"one", b"two")),
+        ("SIGLIP_API_KEYS_FILE", "", "api_keys_file", ApiKeys()),
         ("SIGLIP_LOG_FORMAT", "console", "log_format", "console"),
     ],
 )
@@ -87,6 +101,19 @@ def test_a_variable_sets_its_field(
         ("SIGLIP_URL_ALLOWED_HOSTS", "a.example,,b.example"),
         ("SIGLIP_URL_ALLOWED_HOSTS", "a..example"),
         ("SIGLIP_GRACE_S", "-1"),
+        ("SIGLIP_HEAD_TIMEOUT_S", "0"),
+        ("SIGLIP_BODY_TIMEOUT_S", "inf"),
+        ("SIGLIP_MAX_CONNECTIONS", "0"),
+        ("SIGLIP_API_KEYS", ","),
+        ("SIGLIP_API_KEYS", "one two"),
+        ("SIGLIP_API_KEYS", "clé"),
+        ("SIGLIP_API_KEYS_FILE", "/dev/null"),
+        ("SIGLIP_API_KEYS_FILE", "/none"),
+        ("SIGLIP_API_KEYS_FILE", "/"),
+        ("SIGLIP_CORS_ORIGINS", "https://a.example/"),
+        ("SIGLIP_CORS_ORIGINS", "a.example"),
+        ("SIGLIP_CORS_ORIGINS", "https://*.example"),
+        ("SIGLIP_CORS_ORIGINS", "null"),
         ("SIGLIP_LOG_LEVEL", "loud"),
     ],
 )
@@ -115,6 +142,42 @@ def test_the_largest_image_must_fit_into_a_body(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(ValidationError, match="SIGLIP_MAX_BODY_BYTES"):
         Settings()
+
+
+def test_all_origins_are_not_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_CORS_ORIGINS", "*,https://a.example")
+
+    with pytest.raises(ValidationError, match="SIGLIP_CORS_ORIGINS"):
+        Settings()
+
+
+def test_keys_come_from_the_variable_and_from_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("three\n")
+    monkeypatch.setenv("SIGLIP_API_KEYS", "one,two")
+    monkeypatch.setenv("SIGLIP_API_KEYS_FILE", str(tmp_path / "keys"))
+
+    settings = Settings()
+
+    assert settings.api_keys | settings.api_keys_file == ApiKeys.of(b"one", b"two", b"three")
+
+
+def test_settings_never_show_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_API_KEYS", "hush-hush")
+
+    settings = Settings()
+
+    assert "hush" not in repr(settings) + str(settings) + str(settings.model_dump())
+    assert "api_keys=(1 key)" in repr(settings)
+
+
+def test_a_refused_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_API_KEYS", "hush hush")
+
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert "hush" not in str(refused.value)
 
 
 def test_settings_cannot_be_changed() -> None:
