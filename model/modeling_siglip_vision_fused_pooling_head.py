@@ -36,7 +36,10 @@ class FusedPoolingHead(nn.Module):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Pool the patches of each image: (batch, patches, hidden) -> float32 (batch, hidden)."""
         hidden_states = hidden_states.float()
-        scores = hidden_states @ self.score_weight.T  # (batch, patches, heads)
+        return self._pool(hidden_states, hidden_states @ self.score_weight.T)
+
+    def _pool(self, hidden_states: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """(batch, patches, hidden) and (batch, patches, heads) -> (batch, hidden)."""
         means = scores.softmax(1).transpose(1, 2) @ hidden_states  # (batch, heads, hidden)
         values = torch.einsum("bhd,hed->bhe", means, self.value_weight).flatten(1)
         pooled = self.out_proj(values + self.value_bias)

@@ -1,0 +1,33 @@
+"""Sequences of unequal length, one after the other, and as a padded batch."""
+
+from collections.abc import Sequence
+
+import torch
+
+
+class Packing:
+    """How rows of several images lie in one packed sequence, without any padding.
+
+    Built on the host; what it needs on the device is moved there once.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.lengths = list(lengths)
+        mask = torch.arange(max(lengths)) < torch.tensor(self.lengths)[:, None]
+        self.mask = mask.to(device, non_blocking=True)
+        """True for the rows of an image, false for padding: (batch, longest)."""
+        rows = mask.flatten().nonzero()[:, 0]  # counted on the host, so nobody waits for the device
+        self._rows = rows.to(device, non_blocking=True)
+
+    def split(self, packed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Split packed rows by image: (rows, width) -> (own rows, width) each."""
+        return torch.split(packed, self.lengths)
+
+    def pad(self, packed: torch.Tensor) -> torch.Tensor:
+        """Give each image the longest length: (rows, width) -> (batch, longest, width)."""
+        padded = packed.new_zeros(self.mask.numel(), packed.shape[-1])
+        return padded.index_copy_(0, self._rows, packed).view(*self.mask.shape, -1)
+
+    def unpad(self, padded: torch.Tensor) -> torch.Tensor:
+        """Undo `pad`: (batch, longest, width) -> (rows, width)."""
+        return padded.flatten(0, 1).index_select(0, self._rows)
