@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from starlette.responses import Response
 
 from app.api.context import get_context
 from app.api.departure import unless_client_leaves
+from app.api.description import ANSWER_BESIDE_JSON, describe_request
 from app.api.inputs import EmbedInput, read_input
 from app.api.negotiate import (
     Answer,
@@ -19,7 +19,7 @@ from app.api.negotiate import (
     render_array,
     render_json,
 )
-from app.api.schemas import EmbedAnswer, EmbedBody, EmbedOptions, error_responses
+from app.api.schemas import EmbedAnswer, EmbedOptions, error_responses
 from app.engine.protocol import ModelInfo
 from app.engine.service import Embedded, EmbeddedImage
 from app.engine.space import same_space
@@ -35,43 +35,15 @@ router = APIRouter()
 # Answers that may be larger are written in a thread: the event loop is everybody's.
 _MAX_INLINE_ANSWER_BYTES = 2**20
 
-_FORM_OF_FILES = {
-    "type": "object",
-    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-    "required": ["images"],
-}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-
-
-def _describe_request() -> dict[str, Any]:
-    """Describe the three forms for /openapi.json; FastAPI cannot derive them from a signature."""
-    parameters = [
-        {"name": name, "in": "query", "required": False, "schema": schema}
-        for name, schema in EmbedOptions.model_json_schema()["properties"].items()
-    ]
-    json_schema = EmbedBody.model_json_schema()
-    item_schema = json_schema.pop("$defs")["ImageItem"]
-    json_schema["properties"]["images"]["items"] = {"anyOf": [{"type": "string"}, item_schema]}
-    content = {
-        "image/*": _BINARY,
-        "application/octet-stream": _BINARY,
-        "multipart/form-data": {"schema": _FORM_OF_FILES},
-        "application/json": {"schema": json_schema},
-    }
-    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
-
 
 @router.post(
     "/embed",
     summary="Turn images into vectors",
     responses={
-        200: {
-            "model": EmbedAnswer,
-            "content": {"application/x-npy": _BINARY, "application/octet-stream": _BINARY},
-        },
+        200: {"model": EmbedAnswer, **ANSWER_BESIDE_JSON},
         **error_responses(400, 401, 403, 406, 408, 412, 413, 415, 422, 429, 431, 500, 503, 504),
     },
-    openapi_extra=_describe_request(),
+    openapi_extra=describe_request(),
 )
 async def embed(request: Request) -> Response:
     """Embed the images of one request.

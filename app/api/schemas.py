@@ -6,6 +6,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 MAX_ID_LENGTH = 256
 
+# A PNG of one pixel: examples can be sent as they are.
+_GREY_PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+
 Output = Literal["pooled", "patches", "both"]
 
 
@@ -68,7 +73,7 @@ class EmbedBody(EmbedOptions):
     images: list[Annotated[ImageItem, BeforeValidator(_wrap_bare_text)]] = Field(
         description="base64 strings, data URIs, URLs, or objects with data or url and an optional "
         "id. URLs only where the service has URL input on, and at most 4 of them.",
-        examples=[["data:image/png;base64,iVBORw0KGgo...", {"id": "sku-1", "data": "iVBORw0K..."}]],
+        examples=[[f"data:image/png;base64,{_GREY_PIXEL}", {"id": "sku-1", "data": _GREY_PIXEL}]],
     )
 
 
@@ -159,6 +164,19 @@ class ErrorAnswer(BaseModel):
     error: ErrorBody
 
 
+_REQUEST_ID = {"required": True, "schema": {"type": "string"}}
+_RETRY_AFTER = {
+    "description": "Seconds until it is worth another try.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 1},
+}
+
+
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the errors of a route for /openapi.json."""
-    return {status: {"model": ErrorAnswer} for status in statuses}
+    always = {"X-Request-ID": _REQUEST_ID}
+    on_retry = always | {"Retry-After": _RETRY_AFTER}
+    return {
+        status: {"model": ErrorAnswer, "headers": on_retry if status in (429, 503) else always}
+        for status in statuses
+    }

@@ -1,0 +1,74 @@
+"""The service against its own description: schemathesis sends what /openapi.json allows, and what
+it does not, and holds every answer against it."""
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from schemathesis.checks import CheckFunction
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.fake_embedder import SPACE, FakeEmbedder
+from tests.app.images import encode, plain_png, scene
+from tests.app.service_server import ServiceServer, run_service
+
+IMAGES = [plain_png((10, 20, 30)), encode(scene(0), "JPEG"), encode(scene(1), "WEBP")]
+
+
+@pytest.fixture(scope="module")
+def service(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
+    with run_service(Settings(), FakeEmbedder()) as server:
+        yield server
+
+
+description = schemathesis.openapi.from_dict(create_app(Settings(), FakeEmbedder()).openapi())
+
+UNKNOWN_HEADER = "x-schemathesis-unknown-property"
+
+images = st.sampled_from(IMAGES)
+for media_type in ("image/*", "application/octet-stream"):
+    schemathesis.openapi.media_type(media_type, images)
+schemathesis.openapi.format("binary", images.map(lambda data: data))
+schemathesis.openapi.format("byte", images.map(lambda data: base64.b64encode(data).decode()))
+
+
+@description.parametrize()
+@settings(
+    derandomize=True, max_examples=100, deadline=None, suppress_health_check=list(HealthCheck)
+)
+def test_every_answer_is_as_described(service: ServiceServer, case: schemathesis.Case[Any]) -> None:
+    if UNKNOWN_HEADER in case.headers:
+        return  # HTTP has it that unknown headers are passed over
+    _know_the_service(case)
+    excused: list[CheckFunction] = [positive_data_acceptance] if _contradicts_itself(case) else []
+    case.call_and_validate(base_url=service.url, excluded_checks=excused)
+
+
+def _contradicts_itself(case: schemathesis.Case[Any]) -> bool:
+    """Tell whether options are refused for one another, which no schema of theirs can say."""
+    body = case.body if isinstance(case.body, dict) else {}
+    options = {**case.query, **body}
+    given_twice = case.query.keys() & body.keys()
+    ids, images = body.get("id"), body.get("images")
+    uneven = isinstance(ids, list) and isinstance(images, list) and len(ids) not in (0, len(images))
+    return (
+        bool(given_twice)
+        or (options.get("dtype") == "float16" and options.get("encoding") != "base64")
+        or uneven
+    )
+
+
+def _know_the_service(case: schemathesis.Case[Any]) -> None:
+    """Make what no description can tell fit: the space, and a patience that is long enough."""
+    for options in (case.query, case.body):
+        if isinstance(options, dict) and isinstance(options.get("expect_space"), str):
+            options["expect_space"] = SPACE
+    if re.fullmatch(r"[1-9]\d{0,8}", str(case.headers.get("X-Request-Timeout-Ms"))):
+        case.headers["X-Request-Timeout-Ms"] = "60000"
