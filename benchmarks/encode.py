@@ -76,7 +76,8 @@ def _random_image(config: SiglipVisionConfig) -> EmbeddedImage:
     random = np.random.default_rng(0)
     pooled = random.standard_normal(config.hidden_size, np.float32)
     patches = random.standard_normal((config.num_patches, config.hidden_size), np.float32)
-    return EmbeddedImage(ImageVectors(pooled, patches), SeenImage(640, 480, "JPEG", ()))
+    seen = SeenImage(640, 480, "JPEG", (), grid=(config.grid_size, config.grid_size))
+    return EmbeddedImage(ImageVectors(pooled, patches), seen)
 
 
 def _info_of(config: SiglipVisionConfig) -> ModelInfo:
@@ -87,7 +88,7 @@ def _info_of(config: SiglipVisionConfig) -> ModelInfo:
         dim=config.hidden_size,
         image_size=config.image_size,
         patch_size=config.patch_size,
-        grid=(config.grid_size, config.grid_size),
+        max_patches=config.num_patches,
         device="cpu",
         dtype="float32",
         pretrained=False,

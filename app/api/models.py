@@ -70,7 +70,7 @@ def _describe(context: ApiContext) -> ModelDescription:
         dim=info.dim,
         image_size=info.image_size,
         patch_size=info.patch_size,
-        patches=info.grid[0] * info.grid[1],
+        patches=info.max_patches,
         revision=info.revision,
         space=info.space,
         dtype=info.dtype,

@@ -70,8 +70,8 @@ def _most_specific(qualities: Mapping[str, float], media_type: str) -> float:
 
 def estimate_answer_bytes(options: EmbedOptions, info: ModelInfo, images: int) -> int:
     """Bound the size of an answer from above, so that too large a one costs no work."""
-    rows, columns = info.grid
-    vectors = {"pooled": 1, "patches": rows * columns, "both": 1 + rows * columns}[options.output]
+    patches = info.max_patches
+    vectors = {"pooled": 1, "patches": patches, "both": 1 + patches}[options.output]
     return images * vectors * info.dim * _JSON_FLOAT_BYTES
 
 
@@ -141,7 +141,7 @@ def _json_item(
     if options.output != "pooled":
         patches = _patches(image, options)
         item["patches"] = {
-            "grid": info.grid,
+            "grid": seen.grid,
             "shape": patches.shape,
             "patch_size": info.patch_size,
             "embedding": _encode(patches, options),

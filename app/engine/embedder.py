@@ -18,6 +18,7 @@ from app.engine.protocol import (
     DeviceOutOfMemoryError,
     Float32Array,
     ModelInfo,
+    Pixels,
     UInt8Array,
     Vectors,
 )
@@ -84,7 +85,7 @@ class SiglipEmbedder:
             dim=config.hidden_size,
             image_size=config.image_size,
             patch_size=config.patch_size,
-            grid=(config.grid_size, config.grid_size),
+            max_patches=config.num_patches,
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             pretrained=loaded.pretrained,
@@ -94,7 +95,7 @@ class SiglipEmbedder:
         """Squash upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
         return self._processor.resize(image)
 
-    def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`.
 
         Raises `DeviceOutOfMemoryError` and `DeviceLostError`.
@@ -108,7 +109,7 @@ class SiglipEmbedder:
                 raise DeviceOutOfMemoryError from error
             raise
 
-    def embed_in_float32(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Compute the same with the reference forward in float32, on the CPU.
 
         Reads the weights again: this is for the rare image that overflows a smaller type.
@@ -118,7 +119,7 @@ class SiglipEmbedder:
         if self._reference is None:
             self._reference = self._load_reference().float()
         with torch.inference_mode():
-            outputs = self._reference(self._processor.normalize(torch.from_numpy(pixels)))
+            outputs = self._reference(self._processor.normalize(torch.from_numpy(np.asarray(pixels))))
         return Vectors(
             outputs.pooler_output.numpy(), outputs.last_hidden_state.numpy() if patches else None
         )

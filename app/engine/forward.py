@@ -17,7 +17,9 @@ from app.engine.protocol import (
     DeviceOutOfMemoryError,
     Embedder,
     Float32Array,
+    Pixels,
     UInt8Array,
+    UnevenVectors,
     Vectors,
 )
 from app.errors import InternalError, NonFiniteError, OutOfMemoryError, ServiceError
@@ -27,7 +29,7 @@ _log = structlog.get_logger(__name__)
 # After so long with smaller batches a larger one is tried again.
 _CAUTION_S = 300.0
 
-Embed = Callable[[UInt8Array, bool], Vectors]
+Embed = Callable[[Pixels, bool], Vectors | UnevenVectors]
 
 
 class ImageVectors(NamedTuple):
@@ -112,11 +114,11 @@ class Forward:
 
     @staticmethod
     def _embed(embed: Embed, batch: Sequence[Wanted]) -> list[Outcome]:
-        vectors = embed(np.stack([image.pixels for image in batch]), any(i.patches for i in batch))
+        vectors = embed([image.pixels for image in batch], any(image.patches for image in batch))
         return [_row(vectors, row, image.patches) for row, image in enumerate(batch)]
 
 
-def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
+def _row(vectors: Vectors | UnevenVectors, row: int, patches: bool) -> Outcome:
     pooled = vectors.pooled[row]
     own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
     if not np.isfinite(pooled).all() or not (own_patches is None or np.isfinite(own_patches).all()):

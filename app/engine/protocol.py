@@ -1,5 +1,6 @@
 """The one seam of the engine: what a model must offer, and what it answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -9,6 +10,9 @@ from PIL import Image
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
+
+Pixels = UInt8Array | Sequence[UInt8Array]
+"""Images at the model's input size: uint8 (batch, height, width, 3), or (height, width, 3) each."""
 
 
 class DeviceOutOfMemoryError(Exception):
@@ -28,9 +32,22 @@ class Vectors(NamedTuple):
     """(batch, patches, dim), or None when they were not asked for."""
 
 
+class UnevenVectors(NamedTuple):
+    """The vectors of a batch of images with different numbers of patches."""
+
+    pooled: Float32Array
+    """(batch, dim), not normalised."""
+    patches: Sequence[Float32Array] | None
+    """(own patches, dim) for each image, or None when they were not asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a caller may know of the loaded model; sizes in pixels, `grid` in patches."""
+    """What a caller may know of the loaded model; sizes in pixels.
+
+    `image_size` is the side that a square image gets, and `max_patches` the most that any image
+    gets: all images of a model of fixed resolution get the same.
+    """
 
     model: str
     revision: str | None
@@ -38,7 +55,7 @@ class ModelInfo:
     dim: int
     image_size: int
     patch_size: int
-    grid: tuple[int, int]
+    max_patches: int
     device: str
     dtype: str
     pretrained: bool
@@ -59,10 +76,10 @@ class Embedder(Protocol):
         """Bring upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
         ...
 
-    def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
-        """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`."""
+    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors | UnevenVectors:
+        """Compute the vectors of a batch of what `resize` gave."""
         ...
 
-    def embed_in_float32(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors | UnevenVectors:
         """Compute the same, slower and in float32, for images whose vectors are not finite."""
         ...

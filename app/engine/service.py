@@ -38,12 +38,16 @@ ImageSource = Callable[[], bytes]
 
 @dataclass(frozen=True)
 class SeenImage:
-    """What was seen of an image: upright size in pixels, encoded format, warning codes."""
+    """What was seen of an image: upright size in pixels, encoded format, warning codes.
+
+    `grid` is rows and columns of its patches.
+    """
 
     width: int
     height: int
     format: str
     warnings: tuple[str, ...]
+    grid: tuple[int, int]
 
 
 class EmbeddedImage(NamedTuple):
@@ -193,7 +197,7 @@ class EmbeddingService:
                 )
                 pixels = self._resize(decoded.pixels)
             self._note_decode_s(time.monotonic() - start)
-            return _Prepared(pixels, self._seen(decoded))
+            return _Prepared(pixels, self._seen(decoded, pixels))
         except ServiceError as error:
             # As a value it outlives the call, and its frames would keep the decoded pixels alive.
             error.__cause__ = error.__context__ = None
@@ -202,14 +206,17 @@ class EmbeddingService:
             _log.exception("decoding failed unexpectedly")
             return ImageUndecodableError("the image cannot be decoded")
 
-    def _seen(self, decoded: DecodedImage) -> SeenImage:
+    def _seen(self, decoded: DecodedImage, pixels: UInt8Array) -> SeenImage:
         width, height = decoded.size
         warnings = decoded.warnings
-        if min(width, height) < self.info.image_size:
+        input_height, input_width, _ = pixels.shape
+        if width < input_width or height < input_height:
             warnings += ("upscaled",)
         if not self.info.pretrained:
             warnings += ("random_weights",)
-        return SeenImage(width, height, decoded.format, warnings)
+        patch_size = self.info.patch_size
+        grid = input_height // patch_size, input_width // patch_size
+        return SeenImage(width, height, decoded.format, warnings, grid)
 
     def _note_decode_s(self, seconds: float) -> None:
         weight = _DECODE_WEIGHT if self._decode_s else 1.0

@@ -15,6 +15,7 @@ from app.engine.protocol import (
     DeviceOutOfMemoryError,
     Float32Array,
     ModelInfo,
+    Pixels,
     UInt8Array,
     Vectors,
 )
@@ -72,7 +73,7 @@ class FakeEmbedder:
             dim=4,
             image_size=SIDE,
             patch_size=SIDE // 2,
-            grid=(2, 2),
+            max_patches=4,
             device="cpu",
             dtype="float32",
             pretrained=self.pretrained,
@@ -90,7 +91,8 @@ class FakeEmbedder:
             raise RuntimeError("resize failed")
         return pixels[1:] if pixels[0, 0, 0] == RESIZES_WRONG else pixels
 
-    def embed(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
+        pixels = np.asarray(pixels)
         self.entered.release()
         assert self.gate.wait(_WAIT_S), "the gate stayed closed"
         colours = [(int(row[0, 0, 0]), int(row[0, 0, 1]), int(row[0, 0, 2])) for row in pixels]
@@ -109,7 +111,8 @@ class FakeEmbedder:
         vectors.pooled[reds == GIVES_NAN_BUT_IN_FLOAT32, 0] = np.nan
         return Vectors(vectors.pooled[:-1], None) if LOSES_A_ROW in reds else vectors
 
-    def embed_in_float32(self, pixels: UInt8Array, patches: bool = False) -> Vectors:
+    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
+        pixels = np.asarray(pixels)
         vectors = _colour_vectors(pixels, patches=patches)
         _spoil(vectors, pixels[:, 0, 0, 0])
         return vectors

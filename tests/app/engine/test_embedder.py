@@ -104,7 +104,7 @@ def test_patches_are_left_out_when_not_asked_for(tiny_checkpoint: ReferenceCheck
 def test_the_model_describes_itself(tiny_checkpoint: ReferenceCheckpoint) -> None:
     info = load(tiny_checkpoint.folder).info
 
-    assert (info.dim, info.image_size, info.patch_size, info.grid) == (32, 32, 8, (4, 4))
+    assert (info.dim, info.image_size, info.patch_size, info.max_patches) == (32, 32, 8, 16)
     assert (info.device, info.dtype) == ("cpu", "float32")
     assert info.model == tiny_checkpoint.folder.name
     assert info.revision is None
