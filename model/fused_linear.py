@@ -6,6 +6,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from model.int8_linear import Int8Linear
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -58,12 +60,19 @@ def fused_linear(
     device: torch.device,
     dtype: torch.dtype,
     activation: nn.Module | None = None,
+    *,
+    packed: bool = True,
 ) -> nn.Module:
-    """Build the fastest linear layer that the device offers; `activation` is a GELU or nothing."""
+    """Build the fastest linear layer that the device offers; `activation` is a GELU or nothing.
+
+    Packed weights are no tensors that a compiler can read: without `packed` they stay plain.
+    """
+    if dtype == torch.int8:
+        return Int8Linear(weight.detach(), bias.detach(), activation)
     # Copies, even of what has the dtype already: a view would keep the checkpoint's file in memory.
     weight, bias = (part.detach().to(device, dtype, copy=True) for part in (weight, bias))
-    kind = OneDnnLinear if device.type == "cpu" and _one_dnn_packs(dtype) else PlainLinear
-    return kind(weight, bias, activation)
+    packs = packed and device.type == "cpu" and _one_dnn_packs(dtype)
+    return (OneDnnLinear if packs else PlainLinear)(weight, bias, activation)
 
 
 def _one_dnn_packs(dtype: torch.dtype) -> bool:

@@ -7,6 +7,8 @@ scores in cache; and the pooling head projects no keys and only pooled values, s
 its query is a constant. docs/performance.md has the measurements.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -22,7 +24,11 @@ from model.modeling_siglip_vision_transformer import (
 
 
 class FusedVisionTransformer(nn.Module):
-    """Image normalisation and a `SiglipVisionTransformer` for inference, native size only."""
+    """Image normalisation and a `SiglipVisionTransformer` for inference, native size only.
+
+    With dtype int8 the encoder's linear layers are `Int8Linear`, and all else is bfloat16. With
+    `packed` false, what torch.compile cannot trace is left out.
+    """
 
     def __init__(
         self,
@@ -30,14 +36,19 @@ class FusedVisionTransformer(nn.Module):
         processor: SiglipImageProcessor,
         device: torch.device,
         dtype: torch.dtype,
+        *,
+        packed: bool = True,
     ) -> None:
         super().__init__()
-        self.embeddings = FusedVisionEmbeddings(tower.embeddings, processor, device, dtype)
+        between = _dtype_between_linears(dtype)
+        self.embeddings = FusedVisionEmbeddings(
+            tower.embeddings, processor, device, between, packed=packed
+        )
         self.layers = nn.ModuleList(
-            FusedEncoderLayer(layer, device, dtype)  # type: ignore[arg-type] # ModuleList is untyped
+            FusedEncoderLayer(layer, device, dtype, packed=packed)  # type: ignore[arg-type] # ModuleList is untyped
             for layer in tower.encoder.layers
         )
-        self.post_layernorm = copy_to(tower.post_layernorm, device, dtype)
+        self.post_layernorm = copy_to(tower.post_layernorm, device, between)
         self.head = FusedPoolingHead(tower.head, device) if tower.head is not None else None
 
     def forward(self, pixels: torch.Tensor) -> BaseModelOutputWithPooling:
@@ -53,22 +64,30 @@ class FusedVisionTransformer(nn.Module):
 class FusedEncoderLayer(nn.Module):
     """A `SiglipEncoderLayer` for inference."""
 
-    def __init__(self, layer: SiglipEncoderLayer, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        layer: SiglipEncoderLayer,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        packed: bool = True,
+    ) -> None:
         super().__init__()
+        linear = partial(fused_linear, device=device, dtype=dtype, packed=packed)
+        between = _dtype_between_linears(dtype)
         attention, mlp = layer.self_attn, layer.mlp
         self.num_heads = attention.num_heads
         query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
         scale = (query.out_features // attention.num_heads) ** -0.5
         weight = torch.cat([query.weight.float() * scale, key.weight.float(), value.weight.float()])
         bias = torch.cat([query.bias.float() * scale, key.bias.float(), value.bias.float()])
-        self.layer_norm1 = copy_to(layer.layer_norm1, device, dtype)
-        self.qkv = fused_linear(weight, bias, device, dtype)
-        self.out_proj = fused_linear(
-            attention.out_proj.weight, attention.out_proj.bias, device, dtype
-        )
-        self.layer_norm2 = copy_to(layer.layer_norm2, device, dtype)
-        self.fc1 = fused_linear(mlp.fc1.weight, mlp.fc1.bias, device, dtype, mlp.activation_fn)
-        self.fc2 = fused_linear(mlp.fc2.weight, mlp.fc2.bias, device, dtype)
+        self.image_by_image = packed and device.type == "cpu" and between == torch.bfloat16
+        self.layer_norm1 = copy_to(layer.layer_norm1, device, between)
+        self.qkv = linear(weight, bias)
+        self.out_proj = linear(attention.out_proj.weight, attention.out_proj.bias)
+        self.layer_norm2 = copy_to(layer.layer_norm2, device, between)
+        self.fc1 = linear(mlp.fc1.weight, mlp.fc1.bias, activation=mlp.activation_fn)
+        self.fc2 = linear(mlp.fc2.weight, mlp.fc2.bias)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Refine the patches: (batch, patches, hidden) -> (batch, patches, hidden)."""
@@ -80,11 +99,15 @@ class FusedEncoderLayer(nn.Module):
         """(batch, patches, 3 hidden) -> (batch, patches, hidden)."""
         batch, patches, _ = qkv.shape
         qkv = qkv.view(batch, patches, 3, self.num_heads, -1)
-        if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16:
+        if self.image_by_image:
             return _attend_image_by_image(qkv).view(batch, patches, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, patches, head_dim) each
         attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         return attended.transpose(1, 2).reshape(batch, patches, -1)
+
+
+def _dtype_between_linears(dtype: torch.dtype) -> torch.dtype:
+    return torch.bfloat16 if dtype == torch.int8 else dtype
 
 
 def _attend_image_by_image(qkv: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,8 @@ class FusedVisionEmbeddings(nn.Module):
         processor: SiglipImageProcessor,
         device: torch.device,
         dtype: torch.dtype,
+        *,
+        packed: bool = True,
     ) -> None:
         super().__init__()
         self.patch_size = embeddings.patch_size
@@ -35,7 +37,9 @@ class FusedVisionEmbeddings(nn.Module):
         shift = (_CENTRE * processor.rescale_factor - torch.tensor(processor.image_mean)) / std
         kernel = convolution.weight.float().permute(0, 2, 3, 1)  # (hidden, rows, columns, channels)
         bias = convolution.bias.float() + (kernel * shift).sum((1, 2, 3))
-        self.patch_embedding = fused_linear((kernel * scale).flatten(1), bias, device, dtype)
+        self.patch_embedding = fused_linear(
+            (kernel * scale).flatten(1), bias, device, dtype, packed=packed
+        )
         self.position_embedding = nn.Buffer(
             embeddings.position_embedding.weight.detach().to(device, dtype, copy=True)
         )

@@ -1,6 +1,6 @@
-"""The SigLIP model behind the engine: device, dtype, warm-up. The only file that imports model/."""
+"""The SigLIP model behind the engine, loaded and tested. The only file that imports model/."""
 
-import hashlib
+import copy
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +13,20 @@ import structlog
 import torch
 from PIL import Image
 
+from app.engine.compiled import CompiledRunner
+from app.engine.device import pick_device, pick_dtype
 from app.engine.protocol import (
     DeviceLostError,
     DeviceOutOfMemoryError,
-    Float32Array,
     ModelInfo,
     Pixels,
+    StartError,
     UInt8Array,
     Vectors,
 )
-from app.engine.space import fingerprint_space
+from app.engine.selftest import check_against_reference, draw_test_image
+from app.engine.space import fingerprint_space, hash_weights
+from app.engine.tower import PlainRunner, TowerRunner
 from model import (
     CheckpointError,
     ConfigError,
@@ -34,18 +38,14 @@ from model import (
 from model.checkpoint import find_checkpoint_folder
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
 
+__all__ = ["SiglipEmbedder", "StartError", "load_embedder"]
+
 _log = structlog.get_logger(__name__)
 
 RANDOM_PREFIX = "random:"
 _SHAPE_IN_NAME = re.compile(r"(tiny|base|large|so400m|giant-opt)-patch\d+-\d+")
-_LEAST_SELF_TEST_COSINE = 0.999
 # In a smaller model the threads' meeting after each step takes longer than the step.
 _FEWEST_PARALLEL_WEIGHTS = 5_000_000
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class StartError(Exception):
-    """The model cannot be served; the message is one line for whoever started the service."""
 
 
 @dataclass(frozen=True)
@@ -59,29 +59,25 @@ class _Loaded:
 
 
 class SiglipEmbedder:
-    """A loaded, warmed-up SigLIP vision tower; see `app.engine.protocol.Embedder`."""
+    """A loaded SigLIP vision tower; see `app.engine.protocol.Embedder`."""
 
     def __init__(
-        self, loaded: _Loaded, device: torch.device, dtype: torch.dtype, decode: str
+        self,
+        loaded: _Loaded,
+        runner: TowerRunner,
+        space: str,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self._processor = loaded.processor
-        self._device = device
         self._load_reference = loaded.load_model
         self._reference: SiglipVisionModel | None = None
-        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._shares = ThreadPoolExecutor(
-            self._threads, "forward", partial(torch.set_num_threads, 1)
-        )
-        with ThreadPoolExecutor(1) as pool:  # hashing and packing each take one core
-            space = pool.submit(_space, loaded, dtype, decode)
-            self._tower = FusedVisionTransformer(
-                loaded.model.vision_model, loaded.processor, device, dtype
-            )
+        self._runner = runner
         config = loaded.model.config
         self.info = ModelInfo(
             model=loaded.name,
             revision=loaded.revision,
-            space=space.result(),
+            space=space,
             dim=config.hidden_size,
             image_size=config.image_size,
             patch_size=config.patch_size,
@@ -100,8 +96,9 @@ class SiglipEmbedder:
 
         Raises `DeviceOutOfMemoryError` and `DeviceLostError`.
         """
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         try:
-            return self._embed(pixels, patches)
+            return self._runner.run(batch, patches)
         except torch.AcceleratorError as error:
             raise DeviceLostError(str(error)) from error
         except (MemoryError, RuntimeError) as error:
@@ -118,35 +115,8 @@ class SiglipEmbedder:
             return self.embed(pixels, patches)
         if self._reference is None:
             self._reference = self._load_reference().float()
-        with torch.inference_mode():
-            outputs = self._reference(self._processor.normalize(torch.from_numpy(np.asarray(pixels))))
-        return Vectors(
-            outputs.pooler_output.numpy(), outputs.last_hidden_state.numpy() if patches else None
-        )
-
-    def _embed(self, pixels: UInt8Array, patches: bool) -> Vectors:
-        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-        share, rest = divmod(len(batch), self._threads)
-        if self._threads == 1 or rest:
-            return self._forward(patches, batch)
-        # Threads that each take whole images never wait for one another: docs/performance.md.
-        shares = self._shares.map(partial(self._forward, patches), torch.split(batch, share))
-        pooled, patched = zip(*shares, strict=True)
-        return Vectors(np.concatenate(pooled), np.concatenate(patched) if patches else None)
-
-    @torch.inference_mode()
-    def _forward(self, patches: bool, pixels: torch.Tensor) -> Vectors:
-        outputs = self._tower(self._upload(pixels))
-        return Vectors(
-            pooled=outputs.pooler_output.float().cpu().numpy(),
-            patches=outputs.last_hidden_state.float().cpu().numpy() if patches else None,
-        )
-
-    def _upload(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Move uint8 pixels to the device; a pinned copy lets the transfer run beside the host."""
-        if self._device.type == "cuda":
-            pixels = pixels.pin_memory()
-        return pixels.to(self._device, non_blocking=True)
+        vectors = _embed_plainly(self._reference, self._processor, np.asarray(pixels))
+        return vectors if patches else vectors._replace(patches=None)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -156,73 +126,76 @@ def _is_out_of_memory(error: Exception) -> bool:
     ) or "can't allocate memory" in str(error)
 
 
+@torch.inference_mode()
+def _embed_plainly(
+    model: SiglipVisionModel, processor: SiglipImageProcessor, pixels: UInt8Array
+) -> Vectors:
+    """Compute with the plain modules, on the CPU, in the weights' own dtype."""
+    outputs = model(processor.normalize(torch.from_numpy(pixels)))
+    return Vectors(outputs.pooler_output.numpy(), outputs.last_hidden_state.numpy())
+
+
 def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who may start
     model: str,
     device: str = "auto",
     dtype: str = "auto",
     max_batch_size: int = 8,
     *,
+    compiled: bool = False,
     decode: str = "exact",
     revision: str | None = None,
     random_fallback: bool = False,
 ) -> SiglipEmbedder:
-    """Load a model by hub id, local folder or `random:<shape>`, and warm it up.
+    """Load a model by hub id, local folder or `random:<shape>`, warm it up and test it.
 
     `decode` is how the caller decodes images, exact or fast: it counts towards the space. With
     `random_fallback` an unreachable hub leads to random weights instead of an error. Raises
     `StartError`.
     """
-    torch_device = _pick_device(device)
-    torch_dtype = _pick_dtype(dtype, torch_device)
+    torch_device = pick_device(device)
+    torch_dtype = pick_dtype(dtype, torch_device)
+    if compiled and torch_dtype == torch.int8:
+        raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
     loaded = _load(model, revision, random_fallback)
     if loaded.model.vision_model.head is None:
         raise StartError(f"{model} has no pooling head (vision_use_head is false)")
     if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
         torch.set_num_threads(1)
-    embedder = SiglipEmbedder(loaded, torch_device, torch_dtype, decode)
-    _warm_up(embedder, max_batch_size)
-    _check_against_reference(embedder, loaded)
+    test_pixels = np.stack([draw_test_image(loaded.model.config.image_size)])
+    expected = _reference_vectors(loaded, test_pixels)
+    tower, space = _pack(loaded, torch_device, torch_dtype, decode, packed=not compiled)
+    runner = (CompiledRunner if compiled else PlainRunner)(tower, torch_device, max_batch_size)
+    embedder = SiglipEmbedder(loaded, runner, space, torch_device, torch_dtype)
+    # No page of the checkpoint's file is needed any more, and batches are about to need memory.
+    del loaded
+    runner.warm_up(embedder.info.image_size)
+    check_against_reference(
+        embedder.embed(test_pixels, patches=True), expected, embedder.info.dtype
+    )
     return embedder
 
 
-def _warm_up(embedder: SiglipEmbedder, max_batch_size: int) -> None:
-    """Run the largest batch once where first use is slow: on anything but the CPU."""
-    if embedder.info.device != "cpu":
-        embedder.embed(np.stack([_test_image(embedder.info.image_size)] * max_batch_size), True)
+def _reference_vectors(loaded: _Loaded, pixels: UInt8Array) -> Vectors:
+    """Compute what the fast path is held against.
 
-
-def _check_against_reference(embedder: SiglipEmbedder, loaded: _Loaded) -> None:
-    """Compare the fast path with a plain float32 forward of the same weights.
-
-    Raises `StartError` when any vector's cosine is below 0.999: better no service than wrong
-    vectors.
+    This comes before the fast path takes memory, and leaves the weights as they are in the file.
     """
-    pixels = np.stack([_test_image(embedder.info.image_size)])
-    fast = embedder.embed(pixels, patches=True)
-    reference = loaded.model.float()
-    with torch.inference_mode():
-        outputs = reference(loaded.processor.normalize(torch.from_numpy(pixels)))
-    assert fast.patches is not None  # noqa: S101 # for the type checker: they were asked for
-    cosine = min(
-        _least_cosine(fast.pooled, outputs.pooler_output),
-        _least_cosine(fast.patches, outputs.last_hidden_state),
-    )
-    _log.info("self-test", cosine=cosine)
-    if not cosine >= _LEAST_SELF_TEST_COSINE:
-        raise StartError(f"self-test failed: cosine {cosine:.5f} to the float32 reference")
+    model = loaded.model
+    if any(weight.dtype != torch.float32 for weight in model.parameters()):
+        model = copy.deepcopy(model).float()
+    return _embed_plainly(model, loaded.processor, pixels)
 
 
-def _least_cosine(vectors: Float32Array, reference: torch.Tensor) -> float:
-    cosines = torch.nn.functional.cosine_similarity(torch.from_numpy(vectors), reference, dim=-1)
-    return float(cosines.min())
-
-
-def _test_image(side: int) -> UInt8Array:
-    """Draw a fixed image with edges, gradients and noise: -> uint8 (side, side, 3)."""
-    y, x = np.mgrid[0:side, 0:side] / side
-    noise = np.random.default_rng(0).random((side, side, 3))
-    shapes = np.stack([x, y, np.hypot(x - 0.5, y - 0.5) < 0.3], axis=-1)
-    return np.asarray(255 * (0.8 * shapes + 0.2 * noise), np.uint8)
+def _pack(
+    loaded: _Loaded, device: torch.device, dtype: torch.dtype, decode: str, *, packed: bool
+) -> tuple[FusedVisionTransformer, str]:
+    """Arrange the weights for inference, and name their space: hashing takes one core, too."""
+    with ThreadPoolExecutor(1) as pool:
+        space = pool.submit(_space, loaded, dtype, decode)
+        tower = FusedVisionTransformer(
+            loaded.model.vision_model, loaded.processor, device, dtype, packed=packed
+        )
+    return tower, space.result()
 
 
 def _load(model: str, revision: str | None, random_fallback: bool) -> _Loaded:
@@ -283,40 +256,10 @@ def _read_processor(folder: Path, image_size: int) -> SiglipImageProcessor:
     return processor
 
 
-def _pick_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise StartError(f"SIGLIP_DEVICE={name} cannot be used on this machine") from error
-    return device
-
-
-def _pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Resolve `auto`: bfloat16 where the device computes it natively, else float32."""
-    if name != "auto":
-        return _DTYPES[name]
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.bfloat16 if native else torch.float32
-
-
 def _space(loaded: _Loaded, dtype: torch.dtype, decode: str) -> str:
     name = loaded.name.rsplit("/", 1)[-1].replace(":", "-")
     resample = loaded.processor.resample.name
     processor = asdict(loaded.processor) | {"resample": resample, "decode": decode}
+    weights = hash_weights(loaded.model.vision_model.state_dict())
     architecture = asdict(loaded.model.config) | {"dtype": str(dtype)}
-    return fingerprint_space(name, _weights_sha256(loaded.model), architecture, processor)
-
-
-def _weights_sha256(model: SiglipVisionModel) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.vision_model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()
+    return fingerprint_space(name, weights, architecture, processor)

@@ -15,6 +15,10 @@ Pixels = UInt8Array | Sequence[UInt8Array]
 """Images at the model's input size: uint8 (batch, height, width, 3), or (height, width, 3) each."""
 
 
+class StartError(Exception):
+    """The model cannot be served; the message is one line for whoever started the service."""
+
+
 class DeviceOutOfMemoryError(Exception):
     """The device has no memory for a batch of this size; a smaller one may do."""
 

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 # Raise it when a change to intake/ or to the resize changes the pixels of some image.
 _PIXEL_RULES = 1
 
@@ -28,6 +30,15 @@ def fingerprint_space(
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{name}:{digest[:12]}"
+
+
+def hash_weights(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of named tensors, whatever the order they come in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def same_space(space: str, other: str) -> bool:

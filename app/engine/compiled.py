@@ -1,0 +1,104 @@
+"""A tower under torch.compile, for batches of a few fixed sizes.
+
+A compiled graph, and a CUDA graph even more so, holds for one shape. So batches are padded up to
+the next power of two, and every such size is compiled before the service is ready.
+See docs/decisions/0006-compile.md.
+"""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import structlog
+import torch
+from torch import nn
+
+from app.engine.protocol import StartError, Vectors
+from app.engine.tower import forward, join
+
+_log = structlog.get_logger(__name__)
+
+# torch counts the shapes of all towers of a process together, and stops at 8 unless told otherwise.
+_MOST_SHAPES = 64
+
+
+class CompiledRunner:
+    """Runs a tower compiled for a few batch sizes, padding a batch to the next of them.
+
+    Everything happens on one thread of its own, since CUDA graphs belong to the thread that
+    recorded them, and so do the compiler's settings.
+    """
+
+    def __init__(self, tower: nn.Module, device: torch.device, max_batch_size: int) -> None:
+        _make_cache_folder()
+        mode = "reduce-overhead" if device.type == "cuda" else None  # CUDA graphs
+        compiled = torch.compile(tower, dynamic=False, fullgraph=True, mode=mode)
+        self._forward = partial(forward, compiled, device)
+        self._buckets = bucket_sizes(max_batch_size)
+        self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
+
+    def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
+        """Compute the vectors of a batch; see `app.engine.tower.TowerRunner`."""
+        return self._thread.submit(self._run, pixels, patches).result()
+
+    def warm_up(self, image_side: int) -> None:
+        """Compile every bucket, or read it from the disk; raises `StartError` when that fails."""
+        for bucket in self._buckets:
+            start = time.monotonic()
+            try:
+                self.run(torch.zeros(bucket, image_side, image_side, 3, dtype=torch.uint8), True)
+            except Exception as error:  # whatever it is, there is no compiled tower
+                raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
+            _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
+
+    def _run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
+        return join([self._pad(part, patches) for part in torch.split(pixels, self._buckets[-1])])
+
+    def _pad(self, pixels: torch.Tensor, patches: bool) -> Vectors:
+        count = len(pixels)
+        bucket = next(size for size in self._buckets if size >= count)
+        if count < bucket:
+            pixels = torch.cat([pixels, pixels.new_zeros(bucket - count, *pixels.shape[1:])])
+        vectors = self._forward(pixels, patches)
+        return Vectors(
+            vectors.pooled[:count], None if vectors.patches is None else vectors.patches[:count]
+        )
+
+
+def bucket_sizes(max_batch_size: int) -> tuple[int, ...]:
+    """Return the powers of two below the largest batch, and the largest batch."""
+    powers = (2**exponent for exponent in range(max_batch_size.bit_length()))
+    return (*(power for power in powers if power < max_batch_size), max_batch_size)
+
+
+def _make_cache_folder() -> None:
+    """Choose where compiled code is kept from start to start: not in /tmp, as torch would."""
+    user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 # Path's own raises for a user without home
+    folder = os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str(Path(user_cache, "siglip-embed", "inductor"))
+    )
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"SIGLIP_COMPILE=on keeps what it compiles in {folder}, which cannot be made; "
+            "TORCHINDUCTOR_CACHE_DIR names another folder"
+        ) from error
+
+
+def _configure_compiler() -> None:
+    # Importing the compiler takes seconds, so it is imported where it is used only.
+    import torch._dynamo.config
+    import torch._inductor.config
+
+    torch._dynamo.config.recompile_limit = _MOST_SHAPES
+    torch._inductor.config.compile_threads = 1  # else processes with a torch each, for ever
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost error's first line: those around it tell of torch's own layers."""
+    while (inner := getattr(error, "inner_exception", None) or error.__cause__) is not None:
+        error = inner
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

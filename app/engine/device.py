@@ -1,0 +1,49 @@
+"""What to compute on, and in which precision: `auto` resolved, and the impossible refused."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from app.engine.protocol import StartError
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve `auto`, and see that the device is there; raises `StartError`."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise StartError(f"SIGLIP_DEVICE={name} cannot be used on this machine") from error
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Resolve `auto`: bfloat16 where the device computes it natively, else float32.
+
+    int8 stands for 8-bit linear layers; raises `StartError` where they would be slow.
+    """
+    if name == "int8" and not _capabilities(device).get("avx512_vnni"):
+        raise StartError("SIGLIP_DTYPE=int8 needs SIGLIP_DEVICE=cpu and avx512_vnni")
+    if name != "auto":
+        return _DTYPES[name]
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        capabilities = _capabilities(device)
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+def _capabilities(device: torch.device) -> Mapping[str, Any]:
+    """Return the processor's instruction sets; of another device nothing is known."""
+    return torch.cpu.get_capabilities() if device.type == "cpu" else {}

@@ -1,0 +1,94 @@
+"""Batches from host memory through a tower and back, on the CPU's cores or on another device."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from app.engine.protocol import StartError, Vectors
+
+Tower = Callable[[torch.Tensor], Any]
+"""uint8 (batch, height, width, 3) on its device -> `last_hidden_state` and `pooler_output`."""
+
+
+class TowerRunner(Protocol):
+    """A tower with a way to run it; `run` is for one thread at a time."""
+
+    def warm_up(self, image_side: int) -> None:
+        """Do now what would make first batches slow; raises `StartError`."""
+        ...
+
+    def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
+        """Compute the vectors of a batch: uint8 (batch, height, width, 3), in host memory."""
+        ...
+
+
+class PlainRunner:
+    """Runs a tower as it is; on the CPU, each core takes whole images where that comes out even."""
+
+    def __init__(self, tower: Tower, device: torch.device, max_batch_size: int) -> None:
+        self._forward = partial(forward, tower, device)
+        self._device, self._max_batch_size = device, max_batch_size
+        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
+
+    def warm_up(self, image_side: int) -> None:
+        """Run the largest batch once where first use is slow: on anything but the CPU."""
+        if self._device.type == "cpu":
+            return
+        shape = self._max_batch_size, image_side, image_side, 3
+        try:
+            self.run(torch.zeros(shape, dtype=torch.uint8), patches=True)
+        except torch.OutOfMemoryError as error:
+            message = f"SIGLIP_MAX_BATCH_SIZE={self._max_batch_size} exceeds the device's memory"
+            raise StartError(message) from error
+
+    def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
+        """Compute the vectors of a batch; see `TowerRunner`."""
+        share, rest = divmod(len(pixels), self._threads)
+        if self._threads == 1 or rest:
+            return self._forward(pixels, patches)
+        # Threads that each take whole images never wait for one another: docs/performance.md.
+        shares = torch.split(pixels, share)
+        return join(list(self._pool.map(self._forward, shares, [patches] * len(shares))))
+
+
+@torch.inference_mode()
+def forward(tower: Tower, device: torch.device, pixels: torch.Tensor, patches: bool) -> Vectors:
+    """Move a batch to the device, compute, and move the vectors back."""
+    outputs = tower(_upload(pixels, device))
+    if not patches:
+        return Vectors(_download(device, outputs.pooler_output)[0].numpy(), None)
+    pooled, patched = _download(device, outputs.pooler_output, outputs.last_hidden_state)
+    return Vectors(pooled.numpy(), patched.numpy())
+
+
+def join(parts: Sequence[Vectors]) -> Vectors:
+    """Put the vectors of a batch's parts together again."""
+    if len(parts) == 1:
+        return parts[0]
+    patches = [part.patches for part in parts if part.patches is not None]
+    return Vectors(
+        np.concatenate([part.pooled for part in parts]),
+        np.concatenate(patches) if patches else None,
+    )
+
+
+def _upload(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if device.type == "cuda":
+        pixels = pixels.pin_memory()  # so that the copy is queued like a kernel: nobody waits
+    return pixels.to(device, non_blocking=True)
+
+
+def _download(device: torch.device, *results: torch.Tensor) -> list[torch.Tensor]:
+    """Bring results to the host as float32; with CUDA, by queued copies and one wait for all."""
+    if device.type != "cuda":
+        return [result.float().cpu() for result in results]
+    copies = [torch.empty(result.shape, pin_memory=True) for result in results]
+    for copy, result in zip(copies, results, strict=True):
+        copy.copy_(result.float(), non_blocking=True)
+    torch.cuda.current_stream(device).synchronize()
+    return copies
