@@ -1,0 +1,278 @@
+"""Damaged images, texts and bodies: decoded or refused, and nothing else, whatever the damage."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.errors import ImageError, ImageTooLargeError, InvalidBase64Error
+from app.intake.base64_text import decode_base64
+from app.intake.decode import DecodedImage, DecodeLimits, decode_image
+from app.settings import Settings
+from tests.adversarial.any_answer import check_any_answer
+from tests.app.fake_embedder import FakeEmbedder
+from tests.app.images import animation, encode, plain_png, scene
+from tests.app.service_server import ServiceServer, run_service
+
+LIMITS = DecodeLimits(100_000, 1_000_000, 4_000, frozenset({"jpeg", "png", "webp", "gif", "bmp"}))
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+PNG = plain_png((10, 20, 30))
+
+
+def same_every_time(examples: int) -> settings:
+    """Return settings that try the same examples in every run, however long each of them takes."""
+    return settings(max_examples=examples, derandomize=True, deadline=None, database=None)
+
+
+def _seeds() -> list[bytes]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgba = scene(1).convert("RGBA")
+    rgba.putalpha(Image.linear_gradient("L").resize(rgba.size))
+    return [
+        encode(scene(1), "JPEG", exif=exif, comment=b"a comment", icc_profile=bytes(300)),
+        encode(scene(1), "JPEG", progressive=True),
+        encode(scene(1).convert("CMYK"), "JPEG"),
+        animation(COLOURS, "MPO"),
+        encode(rgba, "PNG", exif=exif, icc_profile=bytes(300)),
+        encode(scene(1).quantize(16), "PNG", transparency=3),
+        encode(Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60)), "PNG"),
+        animation(COLOURS, "PNG"),
+        encode(scene(1), "WEBP", exif=exif),
+        encode(rgba, "WEBP", lossless=True),
+        animation(COLOURS, "WEBP"),
+        encode(scene(1), "GIF"),
+        animation(COLOURS, "GIF", comment=b"a comment"),
+        encode(scene(1), "BMP"),
+        encode(scene(1).quantize(16), "BMP"),
+        encode(scene(1).convert("1"), "BMP"),
+    ]
+
+
+SEEDS = _seeds()
+
+Mutation = Callable[[bytes], bytes]
+_share = st.floats(0, 1, exclude_max=True)
+_bytes_that_mean_something = st.sampled_from(
+    [b"\0", b"\xff", b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\0" * 4, b"\xff" * 4, b"\x7f\xff"]
+)
+
+
+def _at(data: bytes, share: float) -> int:
+    return int(len(data) * share)
+
+
+def _overwrite(share: float, new: bytes) -> Mutation:
+    return lambda data: data[: _at(data, share)] + new + data[_at(data, share) + len(new) :]
+
+
+def _insert(share: float, new: bytes) -> Mutation:
+    return lambda data: data[: _at(data, share)] + new + data[_at(data, share) :]
+
+
+def _cut(start: float, end: float) -> Mutation:
+    return lambda data: data[: _at(data, start)] + data[_at(data, end) :]
+
+
+def _repeat(start: float, end: float, times: int) -> Mutation:
+    def mutate(data: bytes) -> bytes:
+        middle = data[_at(data, start) : _at(data, end)]
+        return data[: _at(data, start)] + middle[:2_000] * times + data[_at(data, start) :]
+
+    return mutate
+
+
+_mutations = st.lists(
+    st.one_of(
+        st.builds(_overwrite, _share, st.binary(min_size=1, max_size=4)),
+        st.builds(_overwrite, st.floats(0, 0.1), _bytes_that_mean_something),
+        st.builds(_insert, _share, _bytes_that_mean_something | st.binary(max_size=20)),
+        st.builds(_cut, _share, _share),
+        st.builds(_repeat, _share, _share, st.integers(1, 9)),
+        st.sampled_from(SEEDS).map(lambda other: _insert(0.5, other[len(other) // 2 :])),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@st.composite
+def mutated_images(draw: st.DrawFn) -> bytes:
+    """An image with one to four places damaged, most of which keep it an image at first sight."""
+    data = draw(st.sampled_from(SEEDS))
+    head = 12 if draw(st.booleans()) else 0  # leave what tells the format alone
+    body = data[head:]
+    for mutate in draw(_mutations):
+        body = mutate(body)
+    return data[:head] + body
+
+
+@same_every_time(1_500)
+@given(data=mutated_images(), least_side=st.sampled_from([None, 8]))
+def test_a_damaged_image_is_decoded_or_refused(data: bytes, least_side: int | None) -> None:
+    decoded = _decoded_or_refused(data, least_side)
+    if isinstance(decoded, ImageError):
+        assert 400 <= decoded.status < 500
+        assert len(decoded.message) < 100
+        return
+    assert decoded.pixels.mode == "RGB"
+    assert np.asarray(decoded.pixels).shape[2] == 3
+    assert 0 < decoded.size[0] * decoded.size[1] <= LIMITS.max_pixels
+
+
+def _decoded_or_refused(data: bytes, least_side: int | None) -> DecodedImage | ImageError:
+    try:
+        return decode_image(data, LIMITS, least_side=least_side)
+    except ImageError as error:
+        return error
+
+
+@same_every_time(500)
+@given(data=st.binary(max_size=300))
+def test_what_base64_encodes_is_decoded(data: bytes) -> None:
+    text = base64.b64encode(data).decode()
+
+    assert decode_base64(text, 300) == data
+    assert decode_base64(f"data:image/png;base64,{text}", 300) == data
+
+
+@same_every_time(1_000)
+@given(
+    text=st.text(max_size=40)
+    | st.text("ABCabc019+/=-_ \n", max_size=40)
+    | st.builds("data:{};base64,{}".format, st.text(max_size=20), st.text("AB=", max_size=20))
+)
+def test_other_text_is_refused_or_decoded_as_the_standard_library_does(text: str) -> None:
+    try:
+        found = decode_base64(text, 20)
+    except (InvalidBase64Error, ImageTooLargeError):
+        return
+    assert len(found) <= 22
+    payload = text.partition(",")[2] if text.startswith("data:") else text
+    assert _strictly_decoded(payload) == found
+
+
+def _strictly_decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+@pytest.fixture(scope="module")
+def server(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
+    with run_service(Settings(max_images=5, max_pixels=1_000_000), FakeEmbedder()) as service:
+        yield service
+
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_json_values = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+_image_texts = st.sampled_from([base64.b64encode(PNG).decode()]) | mutated_images().map(
+    lambda data: "data:image/png;base64," + base64.b64encode(data).decode()
+)
+_items = st.one_of(
+    _image_texts,
+    st.fixed_dictionaries({"data": _image_texts | _scalars}, optional={"id": _scalars}),
+    st.fixed_dictionaries({"url": st.text(max_size=20) | st.just("http://127.0.0.1/")}),
+    _json_values,
+)
+_options = st.fixed_dictionaries(
+    {},
+    optional={
+        "output": st.sampled_from(["pooled", "patches", "both", ""]) | _scalars,
+        "normalize": st.booleans() | _scalars,
+        "encoding": st.sampled_from(["float", "base64"]) | _scalars,
+        "dtype": st.sampled_from(["float32", "float16"]) | _scalars,
+        "on_error": st.sampled_from(["fail", "partial"]) | _scalars,
+        "expect_space": _scalars,
+    },
+)
+_bodies = st.one_of(
+    st.builds(lambda images, options: {"images": images, **options}, st.lists(_items), _options),
+    st.builds(lambda images, more: {"images": images, **more}, _json_values, _options),
+    _json_values,
+).map(lambda body: json.dumps(body).encode())
+
+
+@st.composite
+def _mutated(draw: st.DrawFn, bodies: st.SearchStrategy[bytes]) -> bytes:
+    body = draw(bodies)
+    for mutate in draw(_mutations) if draw(st.booleans()) else []:
+        body = mutate(body)
+    return body
+
+
+@same_every_time(400)
+@given(body=_mutated(_bodies))
+def test_any_json_body_is_answered(server: ServiceServer, body: bytes) -> None:
+    answer = server.client.post(
+        "/embed", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    check_any_answer(answer)
+
+
+_names = st.sampled_from(["images", "image", "file", "output", "id", "normalize", "", "a b"])
+_part_heads = st.one_of(
+    st.builds(
+        'Content-Disposition: form-data; name="{}"; filename="{}"'.format,
+        _names,
+        st.text("ab.\u00e9/", max_size=5),
+    ),
+    st.builds('Content-Disposition: form-data; name="{}"'.format, _names),
+    st.text('abc:;=" \t', max_size=30),
+)
+_contents = mutated_images() | st.sampled_from([PNG, b"", b"pooled", b"\xff", b"--b", b"\r\n--b"])
+
+
+@st.composite
+def _forms(draw: st.DrawFn) -> bytes:
+    parts = draw(st.lists(st.tuples(_part_heads, _contents), max_size=6))
+    body = b"".join(
+        b"--b\r\n" + head.encode() + b"\r\n\r\n" + content + b"\r\n" for head, content in parts
+    )
+    return body + draw(st.sampled_from([b"--b--\r\n", b"--b--", b"", b"--b"]))
+
+
+@same_every_time(400)
+@given(body=_mutated(_forms()), boundary=st.sampled_from(["b", "b", "b", '"b"', "c", "", "b" * 80]))
+def test_any_form_is_answered(server: ServiceServer, body: bytes, boundary: str) -> None:
+    answer = server.client.post(
+        "/embed",
+        content=body,
+        headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+
+    check_any_answer(answer)
+
+
+@same_every_time(300)
+@given(
+    query=st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=4) | _options,
+    accept=st.text("aplictonjs/-xy*;q=0.,15 ", max_size=30),
+    patience=st.text("0123456789-+. e", max_size=12),
+)
+def test_any_options_are_answered(
+    server: ServiceServer, query: dict[str, Any], accept: str, patience: str
+) -> None:
+    headers = {"Content-Type": "image/png", "Accept": accept.strip()}
+    if patience.strip():
+        headers["X-Request-Timeout-Ms"] = patience.strip() + "000"
+
+    answer = server.client.post("/embed", params=query, content=PNG, headers=headers)
+
+    if answer.headers["content-type"] == "application/json":
+        check_any_answer(answer)
+    else:
+        assert answer.status_code == 200
