@@ -34,6 +34,15 @@ class BatchFeature(NamedTuple):
     """int64 (batch, 2): rows and columns of patches."""
 
 
+class PackedPatches(NamedTuple):
+    """What `FusedSiglip2Transformer` takes, in its order."""
+
+    patches: torch.Tensor
+    """uint8 (patches of all images, patch * patch * channels)."""
+    spatial_shapes: list[tuple[int, int]]
+    """Rows and columns of patches of each image."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Siglip2ImageProcessor(BaseImageProcessor):
     """RGB images to normalised patches; the defaults are siglip2-base-patch16-naflex.
@@ -71,8 +80,17 @@ class Siglip2ImageProcessor(BaseImageProcessor):
             values.append(nn.functional.pad(self.normalize(patches), (0, 0, 0, padding)))
             mask = torch.ones(len(patches), dtype=torch.int32)
             masks.append(nn.functional.pad(mask, (0, padding)))
-            grids.append([side // self.patch_size for side in pixels.shape[:2]])
+            grids.append(self._grid(pixels))
         return BatchFeature(torch.stack(values), torch.stack(masks), torch.tensor(grids))
+
+    def pack(self, resized: Sequence[UInt8Array]) -> PackedPatches:
+        """Cut what `resize` gave into patches, and put those of all images one after the other."""
+        patches = [convert_image_to_patches(pixels, self.patch_size) for pixels in resized]
+        grids = [self._grid(pixels) for pixels in resized]
+        return PackedPatches(torch.from_numpy(np.concatenate(patches)), grids)
+
+    def _grid(self, resized: UInt8Array) -> tuple[int, int]:
+        return resized.shape[0] // self.patch_size, resized.shape[1] // self.patch_size
 
     def __call__(self, images: Image.Image | Sequence[Image.Image]) -> BatchFeature:
         """Preprocess one PIL image or a list."""

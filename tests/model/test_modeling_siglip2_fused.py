@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from model import Siglip2ImageProcessor, Siglip2VisionConfig, Siglip2VisionModel
-from model.image_processing_siglip2 import convert_image_to_patches
 from model.modeling_siglip2_fused import FusedSiglip2Transformer, PackedEncoderLayer
 from model.packing import Packing
 from tests.naflex_reference import build_naflex_model, tiny_naflex_config
@@ -33,12 +32,6 @@ def resized(photographs: list[Image.Image]) -> list[np.ndarray]:
     return [PROCESSOR.resize(image) for image in images]
 
 
-def pack(resized: list[np.ndarray]) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-    """Return packed patches and grids."""
-    patches = np.concatenate([convert_image_to_patches(pixels, 8) for pixels in resized])
-    return torch.from_numpy(patches), [(len(p) // 8, p.shape[1] // 8) for p in resized]
-
-
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 5e-2)], ids=str
 )
@@ -47,7 +40,7 @@ def test_vectors_are_those_of_the_plain_tower(
     model: Siglip2VisionModel, resized: list[np.ndarray], dtype: torch.dtype, tolerance: float
 ) -> None:
     plain = model(*PROCESSOR.collate(resized))
-    patches, grids = pack(resized)
+    patches, grids = PROCESSOR.pack(resized)
     lengths = [rows * columns for rows, columns in grids]
     assert len(set(lengths)) > 2
 
@@ -67,9 +60,9 @@ def test_an_image_gets_the_same_vector_alone_and_packed(
     model: Siglip2VisionModel, resized: list[np.ndarray], dtype: torch.dtype
 ) -> None:
     tower = FusedSiglip2Transformer(model.vision_model, PROCESSOR, CPU, dtype)
-    together = tower(*pack(resized)).pooler_output
+    together = tower(*PROCESSOR.pack(resized)).pooler_output
     for row, pixels in enumerate(resized):
-        alone = tower(*pack([pixels])).pooler_output
+        alone = tower(*PROCESSOR.pack([pixels])).pooler_output
         torch.testing.assert_close(alone[0], together[row], rtol=1e-2, atol=1e-2)
         if dtype == torch.float32:
             torch.testing.assert_close(alone[0], together[row])
