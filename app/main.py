@@ -125,6 +125,7 @@ def _load(settings: Settings) -> Embedder:
         settings.device,
         settings.dtype,
         settings.max_batch_size,
+        compiled=settings.compile == "on",
         decode=settings.decode,
         revision=settings.revision,
         random_fallback=settings.model_fallback == "random",

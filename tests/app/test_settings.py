@@ -76,7 +76,7 @@ def test_a_variable_sets_its_field(
         ("SIGLIP_DEVICE", "gpu"),
         ("SIGLIP_DEVICE", "cuda:"),
         ("SIGLIP_DEVICE", "cpu\n"),
-        ("SIGLIP_DTYPE", "int8"),
+        ("SIGLIP_DTYPE", "int4"),
         ("SIGLIP_MAX_BATCH_SIZE", "0"),
         ("SIGLIP_MAX_BATCH_SIZE", ""),
         ("SIGLIP_MAX_WAIT_MS", "-1"),
