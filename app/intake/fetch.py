@@ -6,16 +6,15 @@ TLS: it follows no redirect, keeps no cookie, knows no proxy and decompresses no
 """
 
 import asyncio
-import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import httpcore
 
 from app.errors import ImageTooLargeError, UrlFetchFailedError
 from app.intake.addresses import is_public
+from app.intake.lookup import Lookup, SystemLookup
 from app.intake.url import Url, follow, forbidden, is_host_allowed, parse_url
 
 _MAX_FETCHES = 32
@@ -40,24 +39,6 @@ _UPSTREAM_ERRORS = (
     httpcore.TimeoutException,
     OSError,  # a timeout is one, too
 )
-
-Lookup = Callable[[str], Awaitable[Sequence[str]]]
-"""Gives the addresses of a host name; raises `OSError` when there are none."""
-
-
-class SystemLookup:
-    """The system's resolver, on threads of its own: a lookup can hang and cannot be cancelled."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_MAX_FETCHES, thread_name_prefix="lookup")
-
-    async def __call__(self, host: str) -> Sequence[str]:
-        """Return the addresses of `host`, best first."""
-        # As bytes: a name as text would be taken through an IDNA codec that raises what it likes.
-        work = self._pool.submit(
-            socket.getaddrinfo, host.encode("ascii"), None, type=socket.SOCK_STREAM
-        )
-        return [str(answer[4][0]) for answer in await asyncio.wrap_future(work)]
 
 
 class VettedNetwork(httpcore.AsyncNetworkBackend):
@@ -131,7 +112,9 @@ class Fetcher:
     ) -> None:
         self._max_bytes = max_bytes
         self._allowed_hosts = allowed_hosts
-        self._network = VettedNetwork(lookup or SystemLookup(), network or httpcore.AnyIOBackend())
+        self._network = VettedNetwork(
+            lookup or SystemLookup(_MAX_FETCHES), network or httpcore.AnyIOBackend()
+        )
         self._tls = tls or httpcore.default_ssl_context()
         self._slots = asyncio.Semaphore(_MAX_FETCHES)
 

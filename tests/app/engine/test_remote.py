@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,6 +16,10 @@ from app.errors import ServiceError, UrlFetchFailedError, UrlForbiddenError
 _WAIT_S = 10
 
 
+class Encoded(bytearray):
+    """Encoded bytes that a test can see go."""
+
+
 @dataclass
 class Source:
     """An image elsewhere; what `fail_with` says goes wrong, and it waits for `arrive`."""
@@ -23,6 +28,7 @@ class Source:
     arrive: asyncio.Event = field(default_factory=asyncio.Event)
     opened: int = 0
     closed: int = 0
+    seen: "weakref.ref[Encoded] | None" = None
 
     @asynccontextmanager
     async def fetched(self) -> AsyncIterator[bytes]:
@@ -31,7 +37,11 @@ class Source:
             await self.arrive.wait()
             if self.fail_with is not None:
                 raise self.fail_with
-            yield b"image"
+            data = Encoded(b"image")
+            self.seen = weakref.ref(data)
+            held = [data]
+            del data
+            yield held.pop()  # type: ignore[misc] # as good as bytes here
         finally:
             self.closed += 1
 
@@ -104,6 +114,8 @@ def test_cancelled_while_it_waits_for_a_thread_it_gives_up_its_bytes(
         assert prepared.cancel()
         await asyncio.sleep(0.05)
         assert source.closed == 1, "the slot is held while nobody wants the image"
+        assert source.seen is not None
+        assert source.seen() is None, "the bytes wait with the job"
         busy.set()
         assert blocker.result(_WAIT_S)
 

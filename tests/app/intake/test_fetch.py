@@ -13,7 +13,7 @@ import pytest
 
 from app.errors import ImageTooLargeError, ServiceError, UrlFetchFailedError, UrlForbiddenError
 from app.intake import fetch
-from app.intake.fetch import Fetcher, SystemLookup
+from app.intake.fetch import Fetcher
 from tests.adversarial.origins import (
     PUBLIC,
     PUBLIC_V6,
@@ -314,17 +314,6 @@ def test_few_fetches_run_at_a_time(fetcher: Fetcher, origin: Origin) -> None:
 
     asyncio.run(run())
     assert len(origin.heads) == 40
-
-
-def test_the_systems_resolver_gives_addresses_or_an_os_error() -> None:
-    async def look_up(host: str) -> list[str]:
-        return list(await SystemLookup()(host))
-
-    assert asyncio.run(look_up("127.1")) == ["127.0.0.1"]
-    assert asyncio.run(look_up("::1")) == ["::1"]
-    for host in ("a" * 64, "..", "256.256.256.256.256"):
-        with pytest.raises(OSError):  # noqa: PT011 # which kind is the system's business
-            asyncio.run(look_up(host))
 
 
 def _certificate(folder: Path, name: str) -> Path:
