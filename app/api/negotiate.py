@@ -141,9 +141,10 @@ def _json_item(
     if options.output != "pooled":
         patches = _patches(image, options)
         item["patches"] = {
-            "grid": seen.grid,
+            "grid": [side // info.patch_size for side in seen.input_size],
             "shape": patches.shape,
             "patch_size": info.patch_size,
+            "input_size": seen.input_size,
             "embedding": _encode(patches, options),
         }
     item["warnings"] = seen.warnings

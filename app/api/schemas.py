@@ -91,6 +91,9 @@ class Patches(BaseModel):
     grid: tuple[int, int] = Field(description="Rows and columns.", examples=[(14, 14)])
     shape: tuple[int, int] = Field(description="Patches and dim.", examples=[(196, 768)])
     patch_size: int = Field(description="Pixels of the model's input.", examples=[16])
+    input_size: tuple[int, int] = Field(
+        description="Height and width that the whole image was resized to.", examples=[(224, 224)]
+    )
     embedding: list[list[float]] | str
 
 

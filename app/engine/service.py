@@ -40,14 +40,14 @@ ImageSource = Callable[[], bytes]
 class SeenImage:
     """What was seen of an image: upright size in pixels, encoded format, warning codes.
 
-    `grid` is rows and columns of its patches.
+    `input_size` is the height and width in pixels that the model got of it.
     """
 
     width: int
     height: int
     format: str
     warnings: tuple[str, ...]
-    grid: tuple[int, int]
+    input_size: tuple[int, int]
 
 
 class EmbeddedImage(NamedTuple):
@@ -214,9 +214,7 @@ class EmbeddingService:
             warnings += ("upscaled",)
         if not self.info.pretrained:
             warnings += ("random_weights",)
-        patch_size = self.info.patch_size
-        grid = input_height // patch_size, input_width // patch_size
-        return SeenImage(width, height, decoded.format, warnings, grid)
+        return SeenImage(width, height, decoded.format, warnings, (input_height, input_width))
 
     def _note_decode_s(self, seconds: float) -> None:
         weight = _DECODE_WEIGHT if self._decode_s else 1.0

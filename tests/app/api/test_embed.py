@@ -116,6 +116,7 @@ def test_patches_alone_come_raw_and_without_a_pooled_vector(
         "grid": [2, 2],
         "shape": [4, 4],
         "patch_size": 2,
+        "input_size": [4, 4],
         "embedding": [[10.0, 20.0, 30.0, 2.0]] * 4,
     }
 
