@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.engine.embedder import SiglipEmbedder, load_embedder
-from app.engine.protocol import Float32Array, UInt8Array
+from app.engine.embedder import load_embedder
+from app.engine.protocol import Embedder, Float32Array, UInt8Array
 from model import SiglipImageProcessor
 from tests.reference import ReferenceCheckpoint
 
@@ -66,7 +66,7 @@ def openvino_contenders(checkpoint: ReferenceCheckpoint) -> Iterator[Contender]:
         yield Contender(f"OpenVINO {dtype}", dtype, _openvino_call(checkpoint.model, hint))
 
 
-def _our_call(embedder: SiglipEmbedder) -> Prepare:
+def _our_call(embedder: Embedder) -> Prepare:
     return lambda pixels: lambda: embedder.embed(pixels).pooled
 
 

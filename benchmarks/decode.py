@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from transformers import SiglipImageProcessorPil
 
-from app.engine.embedder import SiglipEmbedder, load_embedder
-from app.engine.protocol import UInt8Array
+from app.engine.embedder import load_embedder
+from app.engine.protocol import Embedder, UInt8Array
 from app.intake.decode import DecodeLimits, decode_image
 from app.observe.logs import configure_logs
 from app.settings import Settings
@@ -44,7 +44,7 @@ Way = Callable[[bytes], object]
 class _Bench:
     """The ways from bytes to pixels; all but the reference give uint8 (side, side, 3)."""
 
-    embedder: SiglipEmbedder
+    embedder: Embedder
     reference: SiglipImageProcessorPil
     limits: DecodeLimits
 

@@ -1,11 +1,12 @@
 """What to compute on, and in which precision: `auto` resolved, and the impossible refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from app.engine.protocol import StartError
+from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError, StartError
 
 _DTYPES = {
     "float32": torch.float32,
@@ -42,6 +43,26 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         capabilities = _capabilities(device)
         native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
+
+
+@contextmanager
+def explain_device_errors() -> Iterator[None]:
+    """Turn what torch raises of a device into `DeviceOutOfMemoryError` and `DeviceLostError`."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise DeviceLostError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if _is_out_of_memory(error):
+            raise DeviceOutOfMemoryError from error
+        raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell it also on the CPU, where torch raises a plain RuntimeError."""
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "can't allocate memory" in str(error)
 
 
 def _capabilities(device: torch.device) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """The real model behind the engine, against transformers, and the errors of a start."""
 
+import hashlib
 from pathlib import Path
 from shutil import copytree
 
@@ -27,7 +28,9 @@ UNREACHABLE = "google/siglip-tiny-patch8-32"
 def load(folder: Path | str, **options: object) -> SiglipEmbedder:
     """Load a checkpoint on the CPU in float32 unless told otherwise."""
     arguments: dict[str, object] = {"device": "cpu", "dtype": "float32", "max_batch_size": 4}
-    return load_embedder(str(folder), **(arguments | options))  # type: ignore[arg-type]
+    embedder = load_embedder(str(folder), **(arguments | options))  # type: ignore[arg-type]
+    assert isinstance(embedder, SiglipEmbedder)
+    return embedder
 
 
 def space_of(folder: Path | str, **options: object) -> tuple[str, str]:
@@ -310,3 +313,12 @@ def test_images_shared_among_threads_keep_their_order_and_their_vectors(
     for part in range(2):
         each = np.concatenate([vectors[part] for vectors in alone])
         np.testing.assert_allclose(together[part], each, atol=2e-5)
+
+
+def test_weights_of_another_digest_end_the_start(checkpoint: Path) -> None:
+    digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+
+    assert load(checkpoint, sha256=[digest]).info.pretrained
+    message = start_error(checkpoint, sha256=["0" * 64])
+    assert digest in message
+    assert "no weight file" in start_error("random:tiny-patch16-32", sha256=[digest])

@@ -1,0 +1,54 @@
+"""Batches of images of unequal size through a NaFlex tower and back."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from app.engine.protocol import Float32Array, UInt8Array, UnevenVectors
+from app.engine.tower import forward
+
+Pack = Callable[[Sequence[UInt8Array]], tuple[torch.Tensor, list[tuple[int, int]]]]
+"""Images -> uint8 patches of all, one after the other, and rows and columns of each."""
+
+
+class PackedTower(Protocol):
+    """A tower for images whose patches stand one after the other."""
+
+    def __call__(self, patches: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> Any:
+        """Compute on the device: uint8 patches, grids -> `last_hidden_state`, `pooler_output`."""
+        ...
+
+
+class NaflexRunner:
+    """Runs a tower on packed images; on the CPU, each core takes whole images, as `PlainRunner`."""
+
+    def __init__(self, tower: PackedTower, pack: Pack, device: torch.device) -> None:
+        self._tower, self._pack, self._device = tower, pack, device
+        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
+
+    def run(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
+        """Compute the vectors of a batch: uint8 (height, width, 3) each, in host memory."""
+        share, rest = divmod(len(pixels), self._threads)
+        if self._threads == 1 or rest:
+            return self._forward(pixels, patches)
+        shares = [pixels[start : start + share] for start in range(0, len(pixels), share)]
+        return _join(list(self._pool.map(self._forward, shares, [patches] * len(shares))))
+
+    def _forward(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
+        packed, grids = self._pack(pixels)
+        tower = partial(self._tower, spatial_shapes=grids)
+        vectors = forward(tower, self._device, packed, patches)
+        if vectors.patches is None:
+            return UnevenVectors(vectors.pooled, None)
+        ends = np.cumsum([rows * columns for rows, columns in grids])[:-1]
+        return UnevenVectors(vectors.pooled, np.split(vectors.patches, ends))
+
+
+def _join(parts: Sequence[UnevenVectors]) -> UnevenVectors:
+    patches: list[Float32Array] = [own for part in parts for own in part.patches or ()]
+    return UnevenVectors(np.concatenate([part.pooled for part in parts]), patches or None)

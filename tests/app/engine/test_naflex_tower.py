@@ -1,0 +1,61 @@
+"""Batches of unequal images shared among threads, with a tower that only sums."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from app.engine.naflex_tower import NaflexRunner
+from app.engine.protocol import UInt8Array
+
+LENGTHS = [3, 1, 4, 2]
+
+
+class Sums(NamedTuple):
+    """What a tower answers: each image's mean, and each patch's value."""
+
+    last_hidden_state: torch.Tensor
+    pooler_output: torch.Tensor
+
+
+def pack(pixels: Sequence[UInt8Array]) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+    """Take each pixel for a patch."""
+    patches = np.concatenate([image.reshape(-1, 3) for image in pixels])
+    return torch.from_numpy(patches), [(image.shape[0], image.shape[1]) for image in pixels]
+
+
+def tower(patches: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> Sums:
+    lengths = [rows * columns for rows, columns in spatial_shapes]
+    means = [own.float().mean(0) for own in torch.split(patches, lengths)]
+    return Sums(patches.float(), torch.stack(means))
+
+
+@pytest.fixture(params=[1, 2])
+def runner(request: pytest.FixtureRequest) -> NaflexRunner:
+    """A runner with one thread, and one with two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    try:
+        return NaflexRunner(tower, pack, torch.device("cpu"))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 4])
+def test_images_keep_their_order_and_their_patches(runner: NaflexRunner, images: int) -> None:
+    pixels = [np.full((1, length, 3), length, np.uint8) for length in LENGTHS[:images]]
+
+    vectors = runner.run(pixels, patches=True)
+
+    assert vectors.pooled[:, 0].tolist() == LENGTHS[:images]
+    assert vectors.patches is not None
+    assert [own.shape for own in vectors.patches] == [(n, 3) for n in LENGTHS[:images]]
+    assert all((own == len(own)).all() for own in vectors.patches)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_patches_are_left_out_when_not_asked_for(runner: NaflexRunner, images: int) -> None:
+    pixels = [np.ones((2, 2, 3), np.uint8)] * images
+    assert runner.run(pixels, patches=False).patches is None
