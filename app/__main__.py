@@ -68,9 +68,16 @@ def info(
         return
     settings = _read_settings()
     for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        shown = ",".join(sorted(value)) if isinstance(value, frozenset) else value
-        typer.echo(f"SIGLIP_{name.upper()}={'' if shown is None else shown}  # {field.description}")
+        shown = _show(getattr(settings, name))
+        typer.echo(f"SIGLIP_{name.upper()}={shown}  # {field.description}")
+
+
+def _show(value: object) -> str:
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
 
 
 def _read_settings() -> Settings:

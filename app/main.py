@@ -128,6 +128,7 @@ def _load(settings: Settings) -> Embedder:
         compiled=settings.compile == "on",
         decode=settings.decode,
         revision=settings.revision,
+        sha256=settings.sha256,
         random_fallback=settings.model_fallback == "random",
     )
 

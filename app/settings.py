@@ -11,6 +11,7 @@ from app.keys import ApiKeys
 # Pillow itself refuses more.
 _PILLOW_MAX_PIXELS = 178_956_970
 
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp"]
 
 
@@ -58,6 +59,9 @@ class Settings(BaseSettings):
     )
     revision: Annotated[str | None, BeforeValidator(_empty_as_none)] = Field(
         None, description="branch, tag or commit of a hub model"
+    )
+    sha256: Annotated[tuple[Sha256, ...], NoDecode, BeforeValidator(_split_commas_or_none)] = Field(
+        (), description="SHA-256 that the weight files must have, comma-separated in name order"
     )
     model_fallback: Annotated[Literal["random"] | None, BeforeValidator(_empty_as_none)] = Field(
         None, description="random: start with random weights when the hub cannot be reached"

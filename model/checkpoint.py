@@ -50,21 +50,6 @@ class Checkpoint:
     config: dict[str, Any]
     weight_files: tuple[Path, ...]
 
-    def check_digests(self, sha256: Sequence[str]) -> None:
-        """Compare the weight files with their expected SHA-256, 64 hex digits each, in name order.
-
-        Raises `CheckpointError` naming the first file that differs.
-        """
-        if len(sha256) != len(self.weight_files):
-            raise CheckpointError(
-                f"{len(sha256)} SHA-256 for {len(self.weight_files)} weight files are given"
-            )
-        for path, expected in zip(self.weight_files, sha256, strict=True):
-            with path.open("rb") as file:
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
-            if actual != expected.lower():
-                raise CheckpointError(f"{path.name} has the SHA-256 {actual}, not {expected}")
-
     def read_vision_tensors(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
         """Map the vision tower's tensors into memory, by their name inside the tower.
 
@@ -92,6 +77,21 @@ def open_checkpoint(name_or_path: str | PathLike[str], revision: str | None = No
     folder, commit = find_checkpoint_folder(name_or_path, revision)
     config = read_json(folder / "config.json")
     return Checkpoint(folder, commit, config, _weight_files(folder))
+
+
+def check_digests(folder: Path, sha256: Sequence[str]) -> None:
+    """Compare a folder's weight files with their expected SHA-256, hex digits in name order.
+
+    Raises `CheckpointError` naming the first file that differs.
+    """
+    files = _weight_files(folder)
+    if len(sha256) != len(files):
+        raise CheckpointError(f"{len(sha256)} SHA-256 for {len(files)} weight files are given")
+    for path, expected in zip(files, sha256, strict=True):
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != expected.lower():
+            raise CheckpointError(f"{path.name} has the SHA-256 {actual}, not {expected}")
 
 
 def find_checkpoint_folder(

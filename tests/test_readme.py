@@ -87,7 +87,7 @@ def test_settings_table_says_what_the_settings_are() -> None:
     expected = {}
     for name, field in Settings.model_fields.items():
         default = field.default
-        if isinstance(default, frozenset):
+        if isinstance(default, frozenset | tuple):
             default = ",".join(sorted(default))
         shown = "" if default is None else str(default)
         expected[f"SIGLIP_{name.upper()}"] = (shown, field.description)

@@ -200,7 +200,7 @@ def test_a_bad_setting_ends_the_service_with_2_before_it_listens() -> None:
     ("variable", "value"),
     [
         ("SIGLIP_PORT", "99999"),
-        ("SIGLIP_DTYPE", "int8"),
+        ("SIGLIP_DTYPE", "int4"),
         ("SIGLIP_FORMATS", "jpeg,exe"),
         ("SIGLIP_LOG_LEVEL", "loud"),
         ("SIGLIP_QUEUE_IMAGES", "0"),

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from model import CheckpointError, ConfigError, SiglipVisionModel
-from model.checkpoint import open_checkpoint
+from model.checkpoint import check_digests, open_checkpoint
 from tests.model.refusal import refusal
 from tests.reference import edit_vision_config, write_checkpoint
 
@@ -233,10 +233,9 @@ def digests_of(folder: Path) -> list[str]:
 def test_weights_of_the_expected_digests_are_taken(tmp_path: Path, shard_size: str) -> None:
     write_checkpoint(tmp_path, max_shard_size=shard_size)
     digests = digests_of(tmp_path)
-    checkpoint = open_checkpoint(tmp_path)
 
-    checkpoint.check_digests(digests)
-    checkpoint.check_digests([digest.upper() for digest in digests])
+    check_digests(tmp_path, digests)
+    check_digests(tmp_path, [digest.upper() for digest in digests])
 
 
 def test_weights_of_another_digest_are_refused(tmp_path: Path) -> None:
@@ -249,9 +248,9 @@ def test_weights_of_another_digest_are_refused(tmp_path: Path) -> None:
     last.write_bytes(content)
 
     with pytest.raises(CheckpointError, match=f"{last.name} has the SHA-256 [0-9a-f]{{64}}, not"):
-        open_checkpoint(tmp_path).check_digests(digests)
+        check_digests(tmp_path, digests)
 
 
 def test_a_digest_for_each_file_is_wanted(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="2 SHA-256 for 1 weight files"):
-        open_checkpoint(folder).check_digests(digests_of(folder) * 2)
+        check_digests(folder, digests_of(folder) * 2)
