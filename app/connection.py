@@ -154,6 +154,11 @@ class Connection(H11Protocol):
             if wait.is_over(self._waited_s, self._received_bytes):
                 self._give_up(wait)
 
+    def ask_to_close(self) -> None:
+        """Let the answer in progress say what all say from now on."""
+        if serving := self._serving:
+            serving.default_headers = self.server_state.default_headers
+
     def cut_short(self) -> None:
         """Answer 503 to whoever is not served yet: the server's own time is up."""
         if not self._leaving:

@@ -1,7 +1,11 @@
 """The HTTP server: uvicorn, with the choices this service makes."""
 
 import asyncio
+import os
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -18,39 +22,108 @@ _log = structlog.get_logger(__name__)
 
 # How often all connections are looked at.
 _CHECK_EVERY_S = 0.25
+# For the answers to those whom the end of the grace cuts short.
+_LAST_WORDS_S = 1
+_LAST_WRITES_S = 0.05
+_CLOSE = (b"connection", b"close")
 
 
 class Server(uvicorn.Server):
-    """uvicorn, except that the service says `draining` as soon as it is told to stop."""
+    """uvicorn, except in how it looks after connections and how it ends.
+
+    At the first signal the service says `draining` and asks clients to close, but goes on for
+    `drain_delay_s`, in which balancers learn of it. Then the listener closes, and what was accepted
+    has `grace_s` to finish; the rest is told so. A second signal ends all that at once.
+    """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         self._engine = context_of(app).engine
+        self._drain_delay_s = settings.drain_delay_s
+        self._grace_s = settings.grace_s
+        self._accept_until: float | None = None
         self._checking: asyncio.Task[None] | None = None
         limits = ConnectionLimits(
             head_timeout_s=settings.head_timeout_s,
             body_timeout_s=settings.body_timeout_s,
             max_connections=settings.max_connections,
         )
+        self._connection = partial(Connection, limits)
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=cast("type[asyncio.Protocol]", partial(Connection, limits)),
+                http=cast("type[asyncio.Protocol]", self._connection),
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=settings.grace_s,
+                # By then the connections have been cut short, and had time to say so.
+                timeout_graceful_shutdown=settings.grace_s + _LAST_WORDS_S,
             )
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or at the second signal stop."""
+        if self._accept_until is None:
+            self._engine.drain()
+            self._accept_until = time.monotonic() + self._drain_delay_s
+        else:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and to look after the connections."""
         await super().startup(sockets)
         self._checking = asyncio.create_task(self._check_connections())
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell whether to stop accepting; called ten times a second."""
+        if self._accept_until is not None:
+            self._ask_clients_to_close()
+        ending = await super().on_tick(counter)
+        accepting = time.monotonic() < (self._accept_until or 0) and not self.force_exit
+        return ending and not accepting
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, finish what was accepted, end the application."""
+        self._ask_clients_to_close()
+        await self._close_listeners(sockets or [])
+        asyncio.get_running_loop().call_later(self._grace_s, self._cut_connections_short)
+        await super().shutdown(sockets)
+        self._cut_connections_short()  # a second signal leaves some
+        await asyncio.sleep(_LAST_WRITES_S)
+
+    def _ask_clients_to_close(self) -> None:
+        """Add `Connection: close` to all answers from now on."""
+        if _CLOSE in self.config.encoded_headers:
+            return
+        self.config.encoded_headers.append(_CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        for connection in self._connections():
+            connection.ask_to_close()
+
+    async def _close_listeners(self, sockets: list[socket.socket]) -> None:
+        """Stop to listen, but accept who has connected by then: a closed listener resets them."""
+        accepted = [
+            connection
+            for server in self.servers
+            for listener in server.sockets
+            for connection in _accept_all(listener.fileno(), self.config.backlog)
+        ]
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        make = partial(self._connection, self.config, self.server_state, self.lifespan.state)
+        for connection in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(make, connection)
+
+    def _cut_connections_short(self) -> None:
+        for connection in self._connections():
+            connection.cut_short()
 
     async def _check_connections(self) -> None:
         loop = asyncio.get_running_loop()
@@ -69,7 +142,10 @@ class Server(uvicorn.Server):
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note the signal in the engine, then do as uvicorn does."""
-        self._engine.drain()
-        super().handle_exit(sig, frame)
+
+def _accept_all(listener: int, limit: int) -> Iterator[socket.socket]:
+    """Accept those in the queue of a listener, given its file descriptor."""
+    with suppress(OSError), socket.socket(fileno=os.dup(listener)) as queue:
+        queue.setblocking(False)
+        for _ in range(limit):
+            yield queue.accept()[0]

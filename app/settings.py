@@ -146,8 +146,11 @@ class Settings(BaseSettings):
         30, gt=0, le=600, description="time for it to send the body, at 16 KiB/s or more"
     )
     max_connections: int = Field(2048, ge=1, description="open connections in total")
+    drain_delay_s: float = Field(
+        0, ge=0, le=600, description="time after SIGTERM in which new requests are still accepted"
+    )
     grace_s: int = Field(
-        25, ge=0, le=600, description="time to finish accepted requests after SIGTERM"
+        25, ge=0, le=600, description="time after that to finish accepted requests"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level to log"

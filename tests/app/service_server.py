@@ -25,11 +25,12 @@ _WAIT_S = 30
 
 @dataclass(frozen=True)
 class ServiceServer:
-    """A running service: a client for it, its application and its address."""
+    """A running service: a client for it, its application, its address, and what runs it."""
 
     client: httpx.Client
     app: FastAPI
     port: int
+    server: Server
 
     @property
     def url(self) -> str:
@@ -83,7 +84,7 @@ def run_service(
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=_WAIT_S, trust_env=False
         ) as client:
-            yield ServiceServer(client, app, port)
+            yield ServiceServer(client, app, port, server)
     finally:
         server.should_exit = True
         thread.join(_WAIT_S)

@@ -131,6 +131,49 @@ def test_a_service_answers_and_on_sigterm_finishes_what_it_accepted(
     check_log(events(output))
 
 
+def test_a_second_sigterm_ends_the_service_at_once_but_not_without_a_word(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    head = "POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
+    with serve(SIGLIP_MODEL=str(tiny_checkpoint.folder), SIGLIP_GRACE_S="600") as service:
+        service.wait_for_status("ok")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=STOP_S) as connection:
+            connection.sendall(head.encode())
+            service.process.send_signal(signal.SIGTERM)
+            service.wait_until_it_listens_no_more()
+            service.process.send_signal(signal.SIGTERM)
+            answer = connection.recv(65536)
+        code, output, errors = service.end(STOP_S)
+
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b'"code":"draining"' in answer
+    assert code == 128 + signal.SIGTERM
+    assert errors == ""
+    assert "Traceback" not in output
+
+
+def test_after_sigterm_the_service_is_unready_but_serves_for_the_drain_delay(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    with serve(SIGLIP_MODEL=str(tiny_checkpoint.folder), SIGLIP_DRAIN_DELAY_S="2") as service:
+        service.wait_for_status("ok")
+        service.process.send_signal(signal.SIGTERM)
+        service.wait_for_status("draining")
+        served = httpx.post(
+            f"{service.url}/embed",
+            content=encode(scene(0)),
+            headers={"Content-Type": "image/png"},
+            trust_env=False,
+        )
+        service.wait_until_it_listens_no_more()
+        code, _, errors = service.end(STOP_S)
+
+    assert served.status_code == 200
+    assert served.headers["connection"] == "close"
+    assert code == 128 + signal.SIGTERM
+    assert errors == ""
+
+
 def check_log(log: list[dict[str, Any]]) -> None:
     """Assert that the log tells of the unknown setting, of being ready, and of the requests."""
     assert all(line.keys() >= {"event", "level", "logger", "timestamp"} for line in log)
