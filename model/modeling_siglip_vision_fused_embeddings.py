@@ -4,12 +4,9 @@ import torch
 from torch import nn
 
 from model.fused_linear import fused_linear
+from model.fused_normalization import CENTRE, fold_normalization
 from model.image_processing_siglip import SiglipImageProcessor
 from model.modeling_siglip_vision_embeddings import SiglipVisionEmbeddings
-
-# Pixels minus this are exact in bfloat16, which has eight significant bits, and centred: a weight's
-# rounding error is not multiplied by a large common value.
-_CENTRE = 128
 
 
 class FusedVisionEmbeddings(nn.Module):
@@ -32,14 +29,9 @@ class FusedVisionEmbeddings(nn.Module):
         self.grid_size = embeddings.grid_size
         convolution = embeddings.patch_embedding
         assert convolution.bias is not None  # noqa: S101 # for the type checker: ours has one
-        std = torch.tensor(processor.image_std)
-        scale = processor.rescale_factor / std
-        shift = (_CENTRE * processor.rescale_factor - torch.tensor(processor.image_mean)) / std
-        kernel = convolution.weight.float().permute(0, 2, 3, 1)  # (hidden, rows, columns, channels)
-        bias = convolution.bias.float() + (kernel * shift).sum((1, 2, 3))
-        self.patch_embedding = fused_linear(
-            (kernel * scale).flatten(1), bias, device, dtype, packed=packed
-        )
+        kernel = convolution.weight.permute(0, 2, 3, 1)  # (hidden, rows, columns, channels)
+        weight, bias = fold_normalization(kernel.flatten(1, 2), convolution.bias, processor)
+        self.patch_embedding = fused_linear(weight, bias, device, dtype, packed=packed)
         self.position_embedding = nn.Buffer(
             embeddings.position_embedding.weight.detach().to(device, dtype, copy=True)
         )
@@ -50,4 +42,4 @@ class FusedVisionEmbeddings(nn.Module):
         whole = pixels[:, : grid * patch, : grid * patch]  # no partial patches
         patches = whole.reshape(batch, grid, patch, grid, patch, -1).transpose(2, 3)
         patches = patches.reshape(batch, grid * grid, -1).to(self.position_embedding.dtype)
-        return self.patch_embedding(patches.sub_(_CENTRE)) + self.position_embedding
+        return self.patch_embedding(patches.sub_(CENTRE)) + self.position_embedding
