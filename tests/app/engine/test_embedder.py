@@ -22,6 +22,10 @@ from tests.reference import (
     write_checkpoint,
 )
 
+needs_vnni = pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_vnni"), reason="no avx512_vnni here"
+)
+
 UNREACHABLE = "google/siglip-tiny-patch8-32"
 
 
@@ -90,6 +94,33 @@ def test_bfloat16_vectors_are_near_those_of_the_reference(
     assert pooled.dtype == patches.dtype == np.float32
     for index, photograph in enumerate(photographs):
         assert cosines(pooled[index], tiny_reference.pooled(photograph)) >= 0.999
+
+
+@needs_vnni
+def test_int8_vectors_are_near_those_of_the_reference_and_in_a_space_of_their_own(
+    tiny_checkpoint: ReferenceCheckpoint,
+    tiny_reference: ReferencePipeline,
+    photographs: list[Image.Image],
+) -> None:
+    embedder = load(tiny_checkpoint.folder, dtype="int8")
+
+    pooled, patches = embed_all(embedder, photographs)
+
+    assert embedder.info.dtype == "int8"
+    for index, photograph in enumerate(photographs):
+        reference_pooled, reference_patches = tiny_reference.vectors(photograph)
+        assert cosines(pooled[index], reference_pooled) >= 0.99
+        assert cosines(patches[index], reference_patches).min() >= 0.99
+    others = {load(tiny_checkpoint.folder, dtype=d).info.space for d in ("float32", "bfloat16")}
+    assert embedder.info.space not in others
+
+
+def test_int8_without_the_instructions_for_it_stops_the_start(
+    tiny_checkpoint: ReferenceCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
+
+    assert "avx512_vnni" in start_error(tiny_checkpoint.folder, dtype="int8")
 
 
 def test_patches_are_left_out_when_not_asked_for(tiny_checkpoint: ReferenceCheckpoint) -> None:
@@ -287,7 +318,7 @@ def test_precision_resize_and_weights_are_part_of_the_space(
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", pytest.param("int8", marks=needs_vnni)])
 def test_a_loaded_model_keeps_no_page_of_its_checkpoint(checkpoint: Path, dtype: str) -> None:
     """Otherwise the weights would be in memory twice."""
     embedder = load(checkpoint, dtype=dtype)
