@@ -34,6 +34,7 @@ _MAX_FORM_FIELD_BYTES = 64 * 2**10
 # Of an honest image: its braces, its keys, commas in its data URI and in its id.
 _MAX_JSON_SEPARATORS_PER_IMAGE = 300
 _MAX_URLS = 4
+_MAX_SHOWN_NAME = 64
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -168,6 +169,7 @@ async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | N
         raise NoImagesError("the request holds no image", param="images")
     if isinstance(content["images"], list) and len(content["images"]) > limits.max_images:
         raise _too_many_images(limits)
+    _refuse_long_names(content)
     parsed = validated(EmbedBody, content)
     options = EmbedOptions(**parsed.model_dump(exclude={"images"}))
     if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
@@ -188,6 +190,15 @@ def _parse_json(body: bytes, limits: InputLimits) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidJsonError("the body is not a JSON object")
     return content
+
+
+def _refuse_long_names(content: dict[str, Any]) -> None:
+    """Refuse names of megabytes, of which validation would make several copies."""
+    images = content["images"] if isinstance(content["images"], list) else []
+    for names in (content, *(item for item in images if isinstance(item, dict))):
+        for name in names:
+            if len(name) > _MAX_SHOWN_NAME:
+                raise UnknownParameterError(f"unknown parameter {_shown(name)}", param=_shown(name))
 
 
 def _json_source(
@@ -240,4 +251,6 @@ def _as_request_error(error: ValidationError) -> InvalidRequestError:
 
 def _shown(name: str) -> str:
     """Make a name from the client fit to be named in an answer."""
-    return "".join(char if char.isascii() and char.isprintable() else "?" for char in name[:64])
+    return "".join(
+        char if char.isascii() and char.isprintable() else "?" for char in name[:_MAX_SHOWN_NAME]
+    )
