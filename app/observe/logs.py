@@ -41,5 +41,6 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
-    for library in ("httpx", "httpcore"):  # URLs may hold secrets
+    # At level debug they tell what strangers sent: URLs with secrets in them, texts inside images.
+    for library in ("httpx", "httpcore", "PIL", "python_multipart"):
         logging.getLogger(library).setLevel(max(root.level, logging.WARNING))
