@@ -54,6 +54,7 @@ def _health(engine: Engine) -> dict[str, Any]:
         "space": info.space,
         "device": info.device,
         "dtype": info.dtype,
+        "selftest_cosine": info.selftest_cosine,
         "queue": {
             "images": service.admission.images,
             "limit": service.admission.limit,

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -125,9 +126,9 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     # No page of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
     runner.warm_up(embedder.info.image_size)
-    check_against_reference(
-        embedder.embed(test_pixels, patches=True), expected, embedder.info.dtype
-    )
+    vectors = embedder.embed(test_pixels, patches=True)
+    cosine = check_against_reference(vectors, expected, embedder.info.dtype)
+    embedder.info = replace(embedder.info, selftest_cosine=cosine)
     return embedder
 
 

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -99,7 +100,9 @@ def load_naflex_embedder(
     embedder = NaflexEmbedder(loaded, runner, space.result(), device, dtype)
     if device.type != "cpu":
         _warm_up(embedder, test_pixels[0], max_batch_size)
-    check_against_reference(embedder.embed(test_pixels, True), expected, embedder.info.dtype)
+    vectors = embedder.embed(test_pixels, True)
+    cosine = check_against_reference(vectors, expected, embedder.info.dtype)
+    embedder.info = replace(embedder.info, selftest_cosine=cosine)
     return embedder
 
 

@@ -63,6 +63,8 @@ class ModelInfo:
     device: str
     dtype: str
     pretrained: bool
+    selftest_cosine: float | None = None
+    """Least cosine of the start's self-test to the float32 reference."""
 
 
 class Embedder(Protocol):

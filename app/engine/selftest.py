@@ -21,8 +21,8 @@ def draw_test_image(side: int) -> UInt8Array:
 
 def check_against_reference(
     fast: Vectors | UnevenVectors, reference: Vectors | UnevenVectors, dtype: str
-) -> None:
-    """Compare pooled and patch vectors of the fast path with the reference's.
+) -> float:
+    """Compare pooled and patch vectors of the fast path with the reference's: the least cosine.
 
     Raises `StartError` when any vector's cosine is below the bar: better no service than wrong
     vectors.
@@ -34,6 +34,7 @@ def check_against_reference(
     _log.info("self-test", cosine=cosine)
     if not cosine >= _LEAST_COSINE.get(dtype, _LEAST_COSINE_OF_FLOATS):
         raise StartError(f"self-test failed: cosine {cosine:.5f} to the float32 reference")
+    return cosine
 
 
 def _least_cosine(vectors: Float32Array, reference: Float32Array) -> float:

@@ -77,6 +77,7 @@ class FakeEmbedder:
             device="cpu",
             dtype="float32",
             pretrained=self.pretrained,
+            selftest_cosine=0.99987,
         )
 
     @property

@@ -7,7 +7,7 @@ from shutil import copytree
 
 
 class GatedCheckpoint:
-    """A checkpoint whose config.json is a pipe: reading it waits until `open` is called."""
+    """A checkpoint whose config.json is a pipe: the first to read it waits until `open` is called."""
 
     def __init__(self, original: Path, folder: Path) -> None:
         self.folder = Path(copytree(original, folder))
@@ -16,7 +16,7 @@ class GatedCheckpoint:
         os.mkfifo(folder / "config.json")
 
     def open(self) -> None:
-        """Let one reader through; waits for it to come."""
+        """Let the reader through, and those after it; waits for the first to come."""
         give_up_at = time.monotonic() + 30
         while True:
             try:
@@ -25,6 +25,8 @@ class GatedCheckpoint:
                 assert time.monotonic() < give_up_at, "nobody reads config.json"
                 time.sleep(0.01)
             else:
+                (self.folder / "new").write_bytes(self._config)
+                (self.folder / "new").replace(self.folder / "config.json")
                 os.write(pipe, self._config)
                 os.close(pipe)
                 return

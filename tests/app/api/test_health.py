@@ -38,6 +38,7 @@ def test_healthz_describes_model_queue_and_worker() -> None:
         "space": SPACE,
         "device": "cpu",
         "dtype": "float32",
+        "selftest_cosine": 0.99987,
         "queue": {"images": 0, "limit": 77, "oldest_ms": 0},
         "worker": {"alive": True},
     }

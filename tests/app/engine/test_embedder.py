@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from app.engine.embedder import SiglipEmbedder, StartError, load_embedder
+from model.modeling_siglip_vision_fused import FusedEncoderLayer
 from tests.app.answers import cosines
 from tests.app.images import scene
 from tests.app.reference_pipeline import ReferencePipeline
@@ -353,3 +354,17 @@ def test_weights_of_another_digest_end_the_start(checkpoint: Path) -> None:
     message = start_error(checkpoint, sha256=["0" * 64])
     assert digest in message
     assert "no weight file" in start_error("random:tiny-patch16-32", sha256=[digest])
+
+
+def test_a_fast_path_that_computes_something_else_is_never_served(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FusedEncoderLayer.forward
+
+    def forget_the_residual(layer: FusedEncoderLayer, hidden_states: torch.Tensor) -> torch.Tensor:
+        return original(layer, hidden_states) - hidden_states
+
+    assert (load(checkpoint).info.selftest_cosine or 0) > 0.99999
+    monkeypatch.setattr(FusedEncoderLayer, "forward", forget_the_residual)
+
+    assert "self-test failed" in start_error(checkpoint)
