@@ -7,7 +7,7 @@ from shutil import copytree
 
 
 class GatedCheckpoint:
-    """A checkpoint whose config.json is a pipe: the first to read it waits until `open` is called."""
+    """A checkpoint whose config.json is a pipe: its first reader waits until `open` is called."""
 
     def __init__(self, original: Path, folder: Path) -> None:
         self.folder = Path(copytree(original, folder))
