@@ -62,6 +62,8 @@ BUDGETS: tuple[Budget, ...] = (
         at_least=1.0,
         needs_bfloat16=True,
     ),
+    Budget("base, int8, batch 8: x our bfloat16", "int8.over_bfloat16", at_least=1.4),
+    Budget("base, int8, batch 8: least cosine to float32", "int8.least_cosine", at_least=0.99),
     Budget(
         "base, bfloat16, batch 1: x transformers bfloat16",
         "model.batch1.bfloat16.over_transformers",
@@ -97,6 +99,7 @@ BUDGETS: tuple[Budget, ...] = (
     Budget("patches as JSON: x json.dumps(tolist())", "encode.patches.json", at_least=15),
     Budget("patches as base64: x our JSON numbers", "encode.patches.base64", at_least=20),
     Budget("peak RSS while loading: of 1.3 x weights + 400 MB", "startup.peak_rss", at_most=1.0),
+    Budget("RSS once ready: of 1.3 x weights + 400 MB", "startup.resident"),
     Budget("RSS growth, MiB per 1000 requests", "soak.mib_per_1000_requests", at_most=1.0),
     Budget("ready: x importing torch and reading the weights", "startup.ready", at_most=1.5),
     Budget("10x overload: goodput of peak", "overload.goodput", at_least=0.9),

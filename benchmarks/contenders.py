@@ -47,12 +47,18 @@ def transformers_contenders(checkpoint: ReferenceCheckpoint) -> Iterator[Contend
         yield Contender(f"transformers {name}", name, _torch_call(model, dtype))
 
 
-def compiled_contender(checkpoint: ReferenceCheckpoint) -> Contender:
-    """The reference under torch.compile with frozen weights, bfloat16; compiles when first run."""
+def compiled_contenders(checkpoint: ReferenceCheckpoint, batch: int) -> Iterator[Contender]:
+    """Ours with SIGLIP_COMPILE=on, and the reference compiled with frozen weights; bfloat16.
+
+    The first is compiled for `batch` images at most and for all buckets below, the second when
+    first run.
+    """
+    embedder = load_embedder(str(checkpoint.folder), "cpu", "bfloat16", batch, compiled=True)
+    yield Contender("ours compiled", "bfloat16", _our_call(embedder))
     torch._inductor.config.freezing = True
     model = copy.deepcopy(checkpoint.model).to(torch.bfloat16)
     compiled: Any = torch.compile(model)
-    return Contender("transformers compiled", "bfloat16", _torch_call(compiled, torch.bfloat16))
+    yield Contender("transformers compiled", "bfloat16", _torch_call(compiled, torch.bfloat16))
 
 
 def has_openvino() -> bool:

@@ -19,7 +19,7 @@ from app.observe.logs import configure_logs
 from benchmarks.contenders import (
     REFERENCE,
     Contender,
-    compiled_contender,
+    compiled_contenders,
     has_openvino,
     openvino_contenders,
     our_contenders,
@@ -66,7 +66,7 @@ def main() -> None:
     show_machine()
     report = Report("model")
     with written_checkpoint(options.shape) as checkpoint:
-        contenders = _contenders(checkpoint, compile_too=options.compile)
+        contenders = _contenders(checkpoint, options.batch, compile_too=options.compile)
         config = SiglipVisionConfig.from_shape(options.shape)
         for batch in options.batch:
             run = _measure(contenders, config, batch, options)
@@ -87,7 +87,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--largest-batch", type=int, default=64, help="end of the cost table")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute more")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes more")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread")
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that it works")
     options = parser.parse_args()
@@ -96,10 +96,12 @@ def _parse_options() -> argparse.Namespace:
     return options
 
 
-def _contenders(checkpoint: ReferenceCheckpoint, *, compile_too: bool) -> list[Contender]:
+def _contenders(
+    checkpoint: ReferenceCheckpoint, batches: Sequence[int], *, compile_too: bool
+) -> list[Contender]:
     contenders = [*our_contenders(checkpoint), *transformers_contenders(checkpoint)]
     if compile_too:
-        contenders.append(compiled_contender(checkpoint))
+        contenders += compiled_contenders(checkpoint, max(batches))
     if has_openvino():
         contenders += openvino_contenders(checkpoint)
     return contenders
