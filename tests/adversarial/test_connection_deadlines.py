@@ -1,9 +1,11 @@
 """Clients that are silent, slow, or never read: each is answered and gone soon after its time."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from starlette.requests import Request
 
 from app.settings import Settings
 from tests.adversarial.raw_client import WAIT_S, RawClient, connect, head
@@ -154,6 +156,39 @@ def test_time_that_the_service_takes_does_not_count() -> None:
         fake.gate.set()
 
         assert client.read_answer("POST").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def late_reader() -> Iterator[ServiceServer]:
+    """A service with little patience, and a route that reads its body after a longer time."""
+    settings = Settings(head_timeout_s=0.25, body_timeout_s=0.25)
+    with run_service(settings, FakeEmbedder()) as running:
+
+        @running.app.post("/late")
+        async def read_late(request: Request) -> int:
+            await asyncio.sleep(1.5)
+            return len(await request.body())
+
+        yield running
+
+
+def test_time_in_which_no_body_is_taken_does_not_count(late_reader: ServiceServer) -> None:
+    """The socket buffers are full soon, so most of the body waits in the client."""
+    body = bytes(30_000_000)
+    with connect(late_reader.port) as (client,):
+        client.send(head(f"Content-Length: {len(body)}", path="/late"))
+        client.send(body)
+
+        assert client.read_answer("POST").text == str(len(body))
+
+
+def test_time_in_which_no_body_is_asked_for_does_not_count(late_reader: ServiceServer) -> None:
+    with connect(late_reader.port) as (client,):
+        client.send(head("Content-Length: 3", "Expect: 100-continue", path="/late"))
+        assert client.socket.recv(1000).startswith(b"HTTP/1.1 100")
+        client.send(b"abc")
+
+        assert client.read_answer("POST").text == "3"
 
 
 def test_good_clients_do_not_notice_many_bad_ones(service: ServiceServer) -> None:
