@@ -53,9 +53,7 @@ def test_the_documented_numbers_are_what_the_example_gives() -> None:
 
 
 @pytest.mark.parametrize("side", [32, 38])  # 38: the last 6 pixels make no whole patch
-def test_what_changes_in_a_patchs_rectangle_changes_that_patch(
-    tmp_path: Path, side: int
-) -> None:
+def test_what_changes_in_a_patchs_rectangle_changes_that_patch(tmp_path: Path, side: int) -> None:
     reference = build_vision_model(tiny_vision_config(image_size=side))
     with torch.no_grad():  # without attention a vector knows of its own patch only
         for layer in reference.encoder.layers:
