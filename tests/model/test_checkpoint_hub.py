@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 
 from model import CheckpointError, HubUnreachableError, SiglipImageProcessor, SiglipVisionModel
 from model import hub as hub_module
@@ -216,7 +216,7 @@ def test_an_answer_that_is_no_json_counts_as_unreachable(hub: HubServer) -> None
 def impatient_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client writes what it has every thousand bytes, and tries again without a pause."""
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
-    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
 
 
 @pytest.mark.usefixtures("impatient_client")

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from app.engine import forward as forward_module
 from app.engine.forward import Forward, ImageVectors, Outcome, Wanted
 from app.engine.protocol import DeviceLostError
 from app.errors import NonFiniteError, OutOfMemoryError
@@ -46,7 +45,7 @@ def test_a_batch_too_large_for_the_device_is_halved_and_the_size_remembered() ->
 
 def test_after_a_while_a_larger_batch_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(forward_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("app.engine.forward.time.monotonic", lambda: now)
     fake = FakeEmbedder(memory_images=2)
     forward = Forward(fake, 8)
     forward.run(images(*range(8)))
