@@ -15,6 +15,7 @@ from model import (
     SiglipVisionModel,
 )
 from model.modeling_siglip2_embeddings import resize_positions
+from model.published import PUBLISHED_MODELS, PublishedModel, count_parameters
 from tests.naflex_reference import build_naflex_model, tiny_naflex_config, write_naflex_checkpoint
 from tests.reference import ReferenceCheckpoint, edit_tensors, relative_difference
 
@@ -207,3 +208,14 @@ def test_random_weights_repeat_for_a_seed() -> None:
         assert torch.equal(tensor, again.state_dict()[name])
     probes = [model.state_dict()["vision_model.head.probe"] for model in (first, other)]
     assert not torch.equal(*probes)
+
+
+@pytest.mark.parametrize(
+    "model", [model for model in PUBLISHED_MODELS if model.shape.endswith("naflex")]
+)
+def test_published_towers_have_the_weights_that_are_listed(model: PublishedModel) -> None:
+    with torch.device("meta"):
+        tower = Siglip2VisionModel(Siglip2VisionConfig.from_shape(model.shape))
+
+    weights = sum(weight.numel() for weight in tower.parameters())
+    assert weights == count_parameters(model.config)
