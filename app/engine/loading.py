@@ -90,9 +90,7 @@ def space_of(loaded: LoadedSiglip | LoadedNaflex, dtype: torch.dtype, decode: st
     return fingerprint_space(name, weights, architecture, processor)
 
 
-def _load(
-    model: str, revision: str | None, sha256: Sequence[str]
-) -> LoadedSiglip | LoadedNaflex:
+def _load(model: str, revision: str | None, sha256: Sequence[str]) -> LoadedSiglip | LoadedNaflex:
     if model.startswith(RANDOM_PREFIX):
         if sha256:
             raise StartError(f"{model} has no weight file that SIGLIP_SHA256 could be of")
