@@ -267,10 +267,9 @@ def test_a_dead_worker_is_told_to_all_who_wait_and_who_come(
         fake.gate.clear()
         waiting = [asyncio.create_task(embed(service, red(1)))]
         await asyncio.to_thread(fake.wait_until_entered)
-        waiting += [
-            asyncio.create_task(embed(service, red(shade))) for shade in (ENDS_THREAD, 10, 20)
-        ]
+        waiting.append(asyncio.create_task(embed(service, red(ENDS_THREAD))))
         await until_one_is_queued(service)
+        waiting += [asyncio.create_task(embed(service, red(shade))) for shade in (10, 20)]
         fake.gate.set()
         return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), WAIT_S)
 
