@@ -46,6 +46,8 @@ def test_the_description_names_all_forms_options_and_answers(server: ServiceServ
         "dtype",
         "on_error",
         "expect_space",
+        "X-Request-ID",
+        "X-Request-Timeout-Ms",
     }
     assert operation["responses"]["200"]["content"].keys() == {
         "application/json",
