@@ -25,6 +25,7 @@ _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
 # The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`).
 _TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_model\.)(?P<name>.+)")
+_LAYER = re.compile(r"encoder\.layers\.\d+\.")
 # In a file with flat names, what may stand beside the tower.
 _PARTS = ("embeddings.", "encoder.", "post_layernorm.", "head.")
 _NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
@@ -53,20 +54,22 @@ class Checkpoint:
     def read_vision_tensors(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
         """Map the vision tower's tensors into memory, by their name inside the tower.
 
+        Each layer has a mapping of its own: who drops its tensors gets their memory back.
         `shapes` is what the model expects. Nothing is read before every name and shape was checked;
         raises `CheckpointError` listing all that is missing, unexpected or misshaped.
         """
         with ExitStack() as open_files:
             found: dict[str, Any] = {}
+            paths: dict[str, Path] = {}
             for path in self.weight_files:
                 file = open_files.enter_context(_open_weights(path))
                 for key in file.keys():  # noqa: SIM118 # safe_open is not a mapping
                     if key in found:
                         raise CheckpointError(f"{path.name} repeats the tensor {key}")
-                    found[key] = file
+                    found[key], paths[key] = file, path
             keys = _vision_keys(found)
             _check_tensors({name: found[key].get_slice(key) for name, key in keys.items()}, shapes)
-            return {name: found[key].get_tensor(key) for name, key in keys.items()}
+        return _map_tensors(keys, paths)
 
 
 def open_checkpoint(name_or_path: str | PathLike[str], revision: str | None = None) -> Checkpoint:
@@ -182,6 +185,19 @@ def _vision_keys(keys: Mapping[str, Any]) -> dict[str, str]:
         strays = [key for key in keys if key.startswith(_PARTS) and prefixes == ["vision_model."]]
         return tower | {key: key for key in strays if key not in tower}
     return {key: key for key in keys if not key.startswith(_NOT_VISION)}
+
+
+def _map_tensors(keys: Mapping[str, str], paths: Mapping[str, Path]) -> dict[str, torch.Tensor]:
+    """Map the tensors of each layer, as far as they lie in one file, by themselves."""
+    mappings: dict[tuple[Path, str], list[str]] = {}
+    for name, key in keys.items():
+        layer = _LAYER.match(name)
+        mappings.setdefault((paths[key], layer[0] if layer else ""), []).append(name)
+    tensors = {}
+    for (path, _), names in mappings.items():
+        with _open_weights(path) as file:
+            tensors.update({name: file.get_tensor(keys[name]) for name in names})
+    return tensors
 
 
 def _check_tensors(found: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:

@@ -7,6 +7,7 @@ scores in cache; and the pooling head projects no keys and only pooled values, s
 its query is a constant. docs/performance.md has the measurements.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -27,7 +28,8 @@ class FusedVisionTransformer(nn.Module):
     """Image normalisation and a `SiglipVisionTransformer` for inference, native size only.
 
     With dtype int8 the encoder's linear layers are `Int8Linear`, and all else is bfloat16. With
-    `packed` false, what torch.compile cannot trace is left out.
+    `packed` false, what torch.compile cannot trace is left out. With `consume` the original loses
+    its layers, each as soon as it is packed, so that the two are never in memory whole.
     """
 
     def __init__(
@@ -38,15 +40,17 @@ class FusedVisionTransformer(nn.Module):
         dtype: torch.dtype,
         *,
         packed: bool = True,
+        consume: bool = False,
     ) -> None:
         super().__init__()
         between = _dtype_between_linears(dtype)
+        layers = tower.encoder.layers
         self.embeddings = FusedVisionEmbeddings(
             tower.embeddings, processor, device, between, packed=packed
         )
         self.layers = nn.ModuleList(
             FusedEncoderLayer(layer, device, dtype, packed=packed)  # type: ignore[arg-type] # ModuleList is untyped
-            for layer in tower.encoder.layers
+            for layer in (_drain(layers) if consume else layers)
         )
         self.post_layernorm = copy_to(tower.post_layernorm, device, between)
         self.head = FusedPoolingHead(tower.head, device) if tower.head is not None else None
@@ -104,6 +108,11 @@ class FusedEncoderLayer(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, patches, head_dim) each
         attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         return attended.transpose(1, 2).reshape(batch, patches, -1)
+
+
+def _drain(layers: nn.ModuleList) -> Iterator[nn.Module]:
+    while len(layers):
+        yield layers.pop(0)
 
 
 def _dtype_between_linears(dtype: torch.dtype) -> torch.dtype:

@@ -119,11 +119,20 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
             raise StartError(f"SIGLIP_COMPILE=on does not go with a NaFlex model, {model}")
         return load_naflex_embedder(loaded, torch_device, torch_dtype, max_batch_size, decode)
     test_pixels = np.stack([draw_test_image(loaded.model.config.image_size)])
-    expected = _reference_vectors(loaded, test_pixels)
-    tower, space = _pack(loaded, torch_device, torch_dtype, decode, packed=not compiled)
+    with ThreadPoolExecutor(1) as pool:  # hashing takes one core only
+        hashing = pool.submit(space_of, loaded, torch_dtype, decode)
+        expected = _reference_vectors(loaded, test_pixels)
+    tower = FusedVisionTransformer(
+        loaded.model.vision_model,
+        loaded.processor,
+        torch_device,
+        torch_dtype,
+        packed=not compiled,
+        consume=True,
+    )
     runner = (CompiledRunner if compiled else PlainRunner)(tower, torch_device, max_batch_size)
-    embedder = SiglipEmbedder(loaded, runner, space, torch_device, torch_dtype)
-    # No page of the checkpoint's file is needed any more, and batches are about to need memory.
+    embedder = SiglipEmbedder(loaded, runner, hashing.result(), torch_device, torch_dtype)
+    # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
     runner.warm_up(embedder.info.image_size)
     vectors = embedder.embed(test_pixels, patches=True)
@@ -141,15 +150,3 @@ def _reference_vectors(loaded: LoadedSiglip, pixels: UInt8Array) -> Vectors:
     if any(weight.dtype != torch.float32 for weight in model.parameters()):
         model = copy.deepcopy(model).float()
     return _embed_plainly(model, loaded.processor, pixels)
-
-
-def _pack(
-    loaded: LoadedSiglip, device: torch.device, dtype: torch.dtype, decode: str, *, packed: bool
-) -> tuple[FusedVisionTransformer, str]:
-    """Arrange the weights for inference, and name their space: hashing takes one core, too."""
-    with ThreadPoolExecutor(1) as pool:
-        space = pool.submit(space_of, loaded, dtype, decode)
-        tower = FusedVisionTransformer(
-            loaded.model.vision_model, loaded.processor, device, dtype, packed=packed
-        )
-    return tower, space.result()

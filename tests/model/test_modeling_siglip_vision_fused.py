@@ -140,6 +140,24 @@ def test_onednn_linear_equals_the_plain_one(approximate: str, residual: bool) ->
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_consumed_tower_gives_up_its_layers_for_the_same_vectors(pixels: torch.Tensor) -> None:
+    model = two_layers_of("base-patch16-224")
+    kept = fuse(model, torch.float32)(pixels[:1])
+    consumed = FusedVisionTransformer(
+        model.vision_model, SiglipImageProcessor(), CPU, torch.float32, consume=True
+    )
+    assert not len(model.vision_model.encoder.layers)
+    assert torch.equal(consumed(pixels[:1]).last_hidden_state, kept.last_hidden_state)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
+def test_a_layer_that_is_dropped_takes_its_part_of_the_file_along(tmp_path: Path) -> None:
+    model = SiglipVisionModel.from_pretrained(write_checkpoint(tmp_path).folder)
+    before = Path("/proc/self/maps").read_text().count(str(tmp_path))
+    model.vision_model.encoder.layers.pop(0)
+    assert Path("/proc/self/maps").read_text().count(str(tmp_path)) < before
+
+
 def test_loading_leaves_the_plain_tower_as_it_was(tmp_path: Path) -> None:
     model = SiglipVisionModel.from_pretrained(write_checkpoint(tmp_path).folder)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
