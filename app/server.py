@@ -22,6 +22,8 @@ _log = structlog.get_logger(__name__)
 
 # How often all connections are looked at.
 _CHECK_EVERY_S = 0.25
+# Longer than proxies keep an idle connection: who closes first loses no request to the other.
+_KEEP_ALIVE_S = 75
 # For the answers to those whom the end of the grace cuts short.
 _LAST_WORDS_S = 1
 _LAST_WRITES_S = 0.05
@@ -60,6 +62,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 # By then the connections have been cut short, and had time to say so.
                 timeout_graceful_shutdown=settings.grace_s + _LAST_WORDS_S,
             )
