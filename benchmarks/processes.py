@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_START_TIMEOUT_S = 180
+_START_TIMEOUT_S = 600  # compiling takes minutes
 _END_TIMEOUT_S = 30
 _POLL_S = 0.02
 

@@ -1,16 +1,20 @@
 """How long a start takes, and how much memory: against importing torch and reading the weights.
 
 `python -m benchmarks.startup [--shape base-patch16-224] [--quick]`
+
+`--compile` measures instead what SIGLIP_COMPILE=on adds: a first start, and one that finds what the
+first has compiled. Minutes, even for `--shape tiny-patch16-224`.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.material import BASE, written_checkpoint
 from benchmarks.processes import free_port, run_to_end, running_server
-from benchmarks.report import Report, show_machine
+from benchmarks.report import Report, Row, show_machine
 from benchmarks.timing import Timing
 from tests.reference import ReferenceCheckpoint
 
@@ -32,11 +36,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__)
     parser.add_argument("--shape", default=BASE)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile", action="store_true", help="starts with SIGLIP_COMPILE=on")
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that it works")
     options = parser.parse_args()
     show_machine()
     report = Report("startup")
     with written_checkpoint(options.shape) as checkpoint:
+        if options.compile:
+            report.add_table(f"start with {options.shape}", _compiled_starts(checkpoint.folder))
+            return
         weight_bytes = sum(p.numel() * p.element_size() for p in checkpoint.model.parameters())
         _measure(report, checkpoint, weight_bytes, 2 if options.quick else options.rounds)
     report.save()
@@ -77,10 +85,31 @@ def _measure(
     report.find("startup.resident", resident / allowed)
 
 
-def _start_service(folder: Path) -> tuple[float, tuple[int, int]]:
+def _compiled_starts(folder: Path) -> list[Row]:
+    """Start without compilation, then with it and an empty cache, then with a full one."""
+    with tempfile.TemporaryDirectory() as cache:
+        compiled = {"SIGLIP_COMPILE": "on", "TORCHINDUCTOR_CACHE_DIR": cache}
+        return [
+            {"SIGLIP_COMPILE": name, "s": _start_service(folder, environment)[0]}
+            for name, environment in (
+                ("off", {}),
+                ("on, first start", compiled),
+                ("on, second start", compiled),
+            )
+        ]
+
+
+def _start_service(
+    folder: Path, more: Mapping[str, str] | None = None
+) -> tuple[float, tuple[int, int]]:
     """Start the service; return seconds until it is ready, and its memory by then: peak, now."""
     port = free_port()
-    environment = {"SIGLIP_MODEL": str(folder), "SIGLIP_PORT": str(port), "SIGLIP_DEVICE": "cpu"}
+    environment = {
+        "SIGLIP_MODEL": str(folder),
+        "SIGLIP_PORT": str(port),
+        "SIGLIP_DEVICE": "cpu",
+        **(more or {}),
+    }
     with tempfile.TemporaryDirectory() as logs:
         start = time.perf_counter()
         with running_server(
