@@ -118,8 +118,11 @@ def test_a_second_head_on_a_kept_connection_has_its_time_too(service: ServiceSer
         check_timed_out(client)
 
 
-def test_a_silent_kept_connection_is_closed_without_a_word(service: ServiceServer) -> None:
-    with connect(service.port) as (client,):
+def test_a_silent_kept_connection_is_closed_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.server._KEEP_ALIVE_S", 1)
+    with run_service(Settings(), FakeEmbedder()) as service, connect(service.port) as (client,):
         client.send(head(method="GET", path="/livez"))
         assert client.read_answer().status_code == 200
 
