@@ -2,7 +2,7 @@
 
 A compiled graph, and a CUDA graph even more so, holds for one shape. So batches are padded up to
 the next power of two, and every such size is compiled before the service is ready.
-See docs/decisions/0006-compile.md.
+See docs/decisions/0007-compile.md.
 """
 
 import os
