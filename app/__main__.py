@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from app.engine.catalogue import describe_models
 from app.main import create_app
 from app.observe.logs import configure_logs
+from app.open_files import allow_connections
 from app.server import Server
 from app.settings import Settings
 
@@ -38,6 +39,7 @@ def serve() -> None:
     settings = _read_settings()
     configure_logs(settings.log_level, settings.log_format)
     _warn_of_unknown_variables()
+    allow_connections(settings.max_connections)
     exit_code = 0
 
     def stop(code: int) -> None:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api import embed, health, models
+from app.api import embed, health, metrics, models
 from app.api.answers import answer_error, error_of_status
 from app.api.context import ApiContext, set_context
 from app.api.guard import Guard
@@ -26,6 +26,7 @@ from app.engine.service import EmbeddingService
 from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
 from app.intake.fetch import Fetcher
+from app.observe.metrics import requests_cancelled
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -94,6 +95,7 @@ def create_app(
     app.include_router(embed.router)
     app.include_router(models.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     return app
 
 
@@ -163,5 +165,6 @@ async def _handle(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return answer_error(error_of_status(error.status_code), request_id, error.headers)
     if isinstance(error, ClientDisconnect):
+        requests_cancelled.inc()
         return Response(status_code=499)  # nobody is there to read it; it is for the log
     return answer_error(error_of_status(400), request_id)

@@ -13,8 +13,9 @@ import numpy as np
 from app.api.negotiate import render_array, render_json
 from app.api.schemas import EmbedOptions, Output
 from app.engine.forward import ImageVectors
+from app.engine.preparing import SeenImage
 from app.engine.protocol import ModelInfo
-from app.engine.service import EmbeddedImage, SeenImage
+from app.engine.service import EmbeddedImage
 from benchmarks.material import BASE
 from benchmarks.report import Report, Row, show_machine
 from benchmarks.timing import time_interleaved

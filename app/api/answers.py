@@ -16,6 +16,7 @@ from app.errors import (
     ServiceError,
     item_message,
 )
+from app.observe.metrics import count_rejection
 
 _BY_STATUS: Mapping[int, ServiceError] = MappingProxyType(
     {
@@ -28,7 +29,9 @@ _BY_STATUS: Mapping[int, ServiceError] = MappingProxyType(
 def answer_error(
     error: ServiceError, request_id: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Write an error in the contract's shape, with its status and Retry-After."""
+    """Count an error and write it in the contract's shape, with its status and Retry-After."""
+    if not error.details:  # else it is its images that failed, and they are counted
+        count_rejection(error.code)
     content = {
         "error": {
             "message": error.message,

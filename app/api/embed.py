@@ -29,6 +29,7 @@ from app.errors import (
     ResponseTooLargeError,
     SpaceMismatchError,
 )
+from app.observe.metrics import count_stages
 
 router = APIRouter()
 
@@ -75,6 +76,7 @@ async def embed(request: Request) -> Response:
     else:
         answer = await asyncio.to_thread(_render, embedded, embed_input, form, service.info)
     stage_s = embedded.stage_s | {"serialize": time.monotonic() - start}
+    count_stages(stage_s)
     headers = answer.headers | {
         "X-Embedding-Space": service.info.space,
         "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),

@@ -20,11 +20,14 @@ from app.errors import (
     UnsupportedMediaTypeError,
 )
 from app.keys import ApiKeys
+from app.observe.metrics import count_request
 
 _log = structlog.get_logger(__name__)
 
-# Asked every few seconds by machines: worth a line only when the answer is bad.
+# Open to all: who asks has no key to give.
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
+# Asked every few seconds by machines: worth a line only when the answer is bad.
+_ROUTINE = _PROBES | {"/metrics"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -76,13 +79,15 @@ class Guard:
                     await answer(scope, receive, send_with_headers)
             finally:
                 route = getattr(scope.get("route"), "path", None)
+                seconds = time.monotonic() - start
+                count_request(scope["method"], route, status, seconds)
                 _log.log(
-                    logging.DEBUG if route in _PROBES and status == 200 else logging.INFO,
+                    logging.DEBUG if route in _ROUTINE and status == 200 else logging.INFO,
                     "request",
                     method=scope["method"],
                     route=route,
                     status=status,
-                    ms=round((time.monotonic() - start) * 1000, 1),
+                    ms=round(seconds * 1000, 1),
                 )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,7 +16,9 @@ import structlog
 
 from app.engine.forward import Forward, Outcome, Wanted
 from app.engine.protocol import DeviceLostError, Embedder, UInt8Array
+from app.engine.running_mean import RunningMean
 from app.errors import DrainingError, ServiceError, WorkerDeadError
+from app.observe.metrics import batch_size
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +84,7 @@ class Batcher:
         self._stopping = False
         self._closed_with: type[ServiceError] | None = None
         self._lost = False
-        self._images_per_s = 0.0
+        self._rate = RunningMean(_RATE_WEIGHT)
         self._last_batch_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -110,13 +112,14 @@ class Batcher:
 
     @property
     def _stall_s(self) -> float:
-        expected_s = len(self._running) / self._images_per_s if self._images_per_s else 0.0
+        rate = self.images_per_s
+        expected_s = len(self._running) / rate if rate else 0.0
         return max(_STALL_S, _STALL_FACTOR * expected_s)
 
     @property
     def images_per_s(self) -> float:
         """Running mean of the device's rate over recent batches; 0 before the first."""
-        return self._images_per_s
+        return self._rate.value
 
     @property
     def last_batch_age_s(self) -> float:
@@ -218,6 +221,7 @@ class Batcher:
                 return
 
     def _compute(self, batch: list[Ticket]) -> None:
+        batch_size.observe(len(batch))
         started_at = time.monotonic()
         for job, _ in batch:
             job.started_at = job.started_at or started_at
@@ -225,14 +229,10 @@ class Batcher:
             [Wanted(job.pixels[index], job.patches) for job, index in batch]
         )
         self._last_batch_at = time.monotonic()
-        self._note_rate(len(batch) / max(self._last_batch_at - started_at, 1e-6))
+        self._rate.note(len(batch) / max(self._last_batch_at - started_at, 1e-6))
         for (job, index), outcome in zip(batch, outcomes, strict=True):
             job.settle(index, outcome)
         self._running, self._running_since = [], None
-
-    def _note_rate(self, images_per_s: float) -> None:
-        weight = _RATE_WEIGHT if self._images_per_s else 1.0
-        self._images_per_s += weight * (images_per_s - self._images_per_s)
 
 
 def _closing_error(reason: type[ServiceError]) -> ServiceError:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from app.engine.protocol import Embedder
+from app.engine.protocol import Embedder, SelfTestError
 from app.engine.service import EmbeddingService
 from app.errors import NotReadyError, WorkerDeadError
 
-Status = Literal["ok", "loading", "draining", "dead", "stalled", "failed"]
+Status = Literal["ok", "loading", "draining", "dead", "stalled", "selftest_failed", "failed"]
 
 _WATCH_EVERY_S = 0.5
 
@@ -20,15 +20,15 @@ class Engine:
     def __init__(self, build: Callable[[Embedder], EmbeddingService]) -> None:
         self._build = build
         self._service: EmbeddingService | None = None
-        self._failed = False
+        self._failed_with: Exception | None = None
         self._draining = False
         self._started_at = time.monotonic()
 
     @property
     def status(self) -> Status:
         """What /healthz says."""
-        if self._failed:
-            return "failed"
+        if self._failed_with is not None:
+            return "selftest_failed" if isinstance(self._failed_with, SelfTestError) else "failed"
         if self._draining:
             return "draining"
         if self._service is None:
@@ -50,7 +50,7 @@ class Engine:
     def require_service(self) -> EmbeddingService:
         """Return the service, or raise the error that says why there is none to use."""
         status = self.status
-        if status == "failed":
+        if self._failed_with is not None:
             raise NotReadyError("the model could not be loaded", retry_after_s=30)
         if self._service is None:
             raise NotReadyError("the model is not loaded yet", retry_after_s=5)
@@ -64,8 +64,8 @@ class Engine:
         """Load the model in a thread and begin to serve it; raises what `load` raises."""
         try:
             self._service = self._build(await asyncio.to_thread(load))
-        except Exception:
-            self._failed = True
+        except Exception as error:
+            self._failed_with = error
             raise
 
     async def watch(self) -> None:

@@ -19,6 +19,10 @@ class StartError(Exception):
     """The model cannot be served; the message is one line for whoever started the service."""
 
 
+class SelfTestError(StartError):
+    """The loaded model does not compute what its weights say."""
+
+
 class DeviceOutOfMemoryError(Exception):
     """The device has no memory for a batch of this size; a smaller one may do."""
 

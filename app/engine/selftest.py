@@ -3,7 +3,7 @@
 import numpy as np
 import structlog
 
-from app.engine.protocol import Float32Array, StartError, UInt8Array, UnevenVectors, Vectors
+from app.engine.protocol import Float32Array, SelfTestError, UInt8Array, UnevenVectors, Vectors
 
 _log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ def check_against_reference(
 ) -> float:
     """Compare pooled and patch vectors of the fast path with the reference's: the least cosine.
 
-    Raises `StartError` when any vector's cosine is below the bar: better no service than wrong
+    Raises `SelfTestError` when any vector's cosine is below the bar: better no service than wrong
     vectors.
     """
     pairs = [(fast.pooled, reference.pooled)]
@@ -33,7 +33,7 @@ def check_against_reference(
     cosine = min(_least_cosine(*pair) for pair in pairs)
     _log.info("self-test", cosine=cosine)
     if not cosine >= _LEAST_COSINE.get(dtype, _LEAST_COSINE_OF_FLOATS):
-        raise StartError(f"self-test failed: cosine {cosine:.5f} to the float32 reference")
+        raise SelfTestError(f"self-test failed: cosine {cosine:.5f} to the float32 reference")
     return cosine
 
 

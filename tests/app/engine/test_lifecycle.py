@@ -8,7 +8,7 @@ import pytest
 from app.engine import batcher
 from app.engine.embedder import StartError
 from app.engine.lifecycle import Engine, Status
-from app.engine.protocol import Embedder
+from app.engine.protocol import Embedder, SelfTestError
 from app.engine.service import EmbeddingService
 from app.errors import NotReadyError, WorkerDeadError
 from app.intake.decode import DecodeLimits
@@ -57,8 +57,16 @@ def test_an_engine_is_loading_until_its_model_is_there() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("fault", [StartError("no such model"), RuntimeError(), MemoryError()])
-def test_an_engine_whose_model_cannot_be_loaded_has_failed(fault: Exception) -> None:
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (StartError("no such model"), "failed"),
+        (RuntimeError(), "failed"),
+        (MemoryError(), "failed"),
+        (SelfTestError("other vectors"), "selftest_failed"),
+    ],
+)
+def test_an_engine_whose_model_cannot_be_loaded_has_failed(fault: Exception, status: str) -> None:
     engine = Engine(build)
 
     def load() -> Embedder:
@@ -67,7 +75,7 @@ def test_an_engine_whose_model_cannot_be_loaded_has_failed(fault: Exception) -> 
     with pytest.raises(type(fault)):
         asyncio.run(engine.start(load))
 
-    assert status_of(engine) == "failed"
+    assert status_of(engine) == status
     with pytest.raises(NotReadyError):
         engine.require_service()
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-from app.engine.service import Embedded, EmbeddedImage, EmbeddingService, ImageSource
+from app.engine.preparing import ImageSource
+from app.engine.service import Embedded, EmbeddedImage, EmbeddingService
 from app.errors import (
     DeadlineExceededError,
     DrainingError,

@@ -1,0 +1,71 @@
+"""GET /metrics: what the process has counted, and how its engine is right now, for Prometheus."""
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from app.api.context import get_context
+from app.engine.lifecycle import Engine
+from app.engine.protocol import ModelInfo
+from app.engine.service import EmbeddingService
+
+router = APIRouter()
+
+
+@router.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Answer with all metrics, in Prometheus' text format."""
+    now = CollectorRegistry()
+    now.register(_EngineCollector(get_context(request).engine))
+    content = generate_latest(REGISTRY) + generate_latest(now)
+    return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class _EngineCollector(Collector):
+    """Asks an engine how it is, when it is asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges of the engine; those of the model once it is loaded."""
+        yield _gauge("siglip_ready", "1 while vectors can be had.", self._engine.status == "ok")
+        service = self._engine.service
+        if service is not None:
+            yield from _queue_gauges(service)
+            yield from _model_gauges(service.info)
+
+
+def _queue_gauges(service: EmbeddingService) -> Iterator[Metric]:
+    admission, oldest_s = service.admission, service.batcher.oldest_age_s
+    yield _gauge("siglip_queue_images", "Images admitted and not answered.", admission.images)
+    yield _gauge("siglip_queue_limit_images", "Images admitted at most.", admission.limit)
+    yield _gauge("siglip_queue_oldest_seconds", "Wait of the oldest for the device.", oldest_s)
+
+
+def _model_gauges(info: ModelInfo) -> Iterator[Metric]:
+    labels = {
+        "model": info.model,
+        "revision": info.revision or "",
+        "space": info.space,
+        "device": info.device,
+        "dtype": info.dtype,
+    }
+    model = GaugeMetricFamily("siglip_model_info", "The model served; always 1.", labels=[*labels])
+    model.add_metric([*labels.values()], 1)
+    yield model
+    if info.selftest_cosine is not None:
+        yield _gauge(
+            "siglip_selftest_cosine",
+            "Least cosine of the start's self-test to the float32 reference.",
+            info.selftest_cosine,
+        )
+
+
+def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, description, value)

@@ -1,0 +1,87 @@
+"""Multipart forms: files and fields, in memory, whole or refused."""
+
+from typing import NamedTuple
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from app.api.options import shown
+from app.errors import (
+    InvalidMultipartError,
+    InvalidParameterError,
+    TooManyImagesError,
+    UnknownParameterError,
+)
+
+_FILE_FIELDS = frozenset({"images", "image", "files", "file"})
+_MAX_FORM_FIELDS = 128
+_MAX_FORM_FIELD_BYTES = 64 * 2**10
+
+
+class Form(NamedTuple):
+    """A form's files in order, and its other fields."""
+
+    files: list[bytes]
+    fields: list[tuple[str, str]]
+
+
+class _WholeFormParser(MultiPartParser):
+    """Starlette's parser, which also takes a form that was cut off for a shorter one."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """Note the closing boundary."""
+        self.ended = True
+
+    async def parse(self) -> FormData:
+        """Read the whole form; raises `MultiPartException` also when it ends early."""
+        form = await super().parse()
+        if not self.ended:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("The form ends before its closing boundary.")
+        return form
+
+
+async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
+    """Read a form of at most `max_files` files, in a body of at most `max_bytes`.
+
+    Raises `InvalidMultipartError`, `TooManyImagesError`, `UnknownParameterError` for a file in an
+    unknown field, `InvalidParameterError` for an image that is no file.
+    """
+    parser = _WholeFormParser(
+        request.headers,
+        request.stream(),
+        max_files=max_files,
+        max_fields=_MAX_FORM_FIELDS + max_files,
+        max_part_size=_MAX_FORM_FIELD_BYTES,
+    )
+    parser.spool_max_size = max_bytes + 1  # parts stay in memory, no disk to fill
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise TooManyImagesError(f"more than {max_files} images in one request") from error
+        raise InvalidMultipartError("the form cannot be taken apart") from error
+    except UnicodeError as error:
+        raise InvalidMultipartError("the form cannot be taken apart") from error
+    try:
+        return await _sort(form)
+    finally:
+        await form.close()
+
+
+async def _sort(form: FormData) -> Form:
+    sorted_form = Form([], [])
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name not in _FILE_FIELDS:
+                raise UnknownParameterError(f"unknown file field {shown(name)}", param=shown(name))
+            sorted_form.files.append(await value.read())
+        elif name in _FILE_FIELDS:
+            raise InvalidParameterError("an image must be sent as a file", param=name)
+        else:
+            sorted_form.fields.append((name, value))
+    return sorted_form

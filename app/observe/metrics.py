@@ -1,0 +1,71 @@
+"""What the process counts, in Prometheus' terms; `GET /metrics` shows it.
+
+Label values come from fixed sets, never from a client: each new value is a new series for ever.
+"""
+
+from prometheus_client import Counter, Histogram, disable_created_metrics
+
+# A second series for each, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST"})
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_POWERS_OF_TWO = tuple(2**power for power in range(11))
+
+_REQUEST_SECONDS = Histogram(
+    "http_server_request_duration_seconds",
+    "Seconds from a request's head to the end of its answer.",
+    ("http_request_method", "http_route", "http_response_status_code"),
+    buckets=_SECONDS,
+)
+_REJECTED = Counter(
+    "siglip_requests_rejected", "Requests answered with an error, by its code.", ("reason",)
+)
+_STAGE_SECONDS = Histogram(
+    "siglip_stage_duration_seconds",
+    "Seconds that answered requests spent in each stage.",
+    ("stage",),
+    buckets=_SECONDS,
+)
+_IMAGES = Counter(
+    "siglip_images",
+    "Images taken in: embedded, failed by themselves, or dropped with their request.",
+    ("outcome",),
+)
+_IMAGE_ERRORS = Counter("siglip_image_errors", "Images that failed, by error code.", ("code",))
+
+requests_cancelled = Counter(
+    "siglip_requests_cancelled", "Requests whose client left before the answer."
+)
+batch_size = Histogram(
+    "siglip_batch_size", "Images in each batch on the device.", buckets=_POWERS_OF_TWO
+)
+
+
+def count_request(method: str, route: str | None, status: int, seconds: float) -> None:
+    """Count an answered request; `route` is the template that matched, if any did."""
+    known_method = method if method in _METHODS else "_OTHER"
+    _REQUEST_SECONDS.labels(known_method, route or "", status).observe(seconds)
+
+
+def count_rejection(code: str) -> None:
+    """Count a request that was refused, or failed, as a whole."""
+    _REJECTED.labels(code).inc()
+
+
+def count_images(embedded: int, error_codes: list[str], dropped: int) -> None:
+    """Count the images of one request that is over."""
+    for outcome, images in (
+        ("embedded", embedded),
+        ("failed", len(error_codes)),
+        ("dropped", dropped),
+    ):
+        _IMAGES.labels(outcome).inc(images)
+    for code in error_codes:
+        _IMAGE_ERRORS.labels(code).inc()
+
+
+def count_stages(stage_s: dict[str, float]) -> None:
+    """Count the seconds of an answered request, stage by stage."""
+    for stage, seconds in stage_s.items():
+        _STAGE_SECONDS.labels(stage).observe(seconds)
