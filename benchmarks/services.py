@@ -66,10 +66,18 @@ def _running(name: str, folder: Path) -> Iterator[Server]:
 
 
 def _start_of(name: str, folder: Path, port: int) -> _Start:
-    """Return how to start a service: everything that is not named here is its default."""
+    """Return how to start a service: everything that is not named here is its default.
+
+    Ours would refuse what it cannot work off in three seconds; the others let all wait.
+    """
     if name == OURS:
-        environment = {"SIGLIP_MODEL": str(folder), "SIGLIP_PORT": str(port)}
-        return _Start(("-m", "app", "serve"), environment=environment | {"SIGLIP_DEVICE": "cpu"})
+        environment = {
+            "SIGLIP_MODEL": str(folder),
+            "SIGLIP_PORT": str(port),
+            "SIGLIP_DEVICE": "cpu",
+            "SIGLIP_QUEUE_IMAGES": "256",
+        }
+        return _Start(("-m", "app", "serve"), environment=environment)
     if name == LITSERVE:
         command = ("-m", "benchmarks.peers.litserve_service", str(folder), str(port))
         return _Start(command, ready_path="/health")
