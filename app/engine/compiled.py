@@ -7,6 +7,7 @@ See docs/decisions/0007-compile.md.
 
 import os
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,9 @@ _log = structlog.get_logger(__name__)
 
 # torch counts the shapes of all towers of a process together, and stops at 8 unless told otherwise.
 _MOST_SHAPES = 64
+# With CUDA graphs the first call of a shape warms up, and the second records what later ones
+# replay (torch/_inductor/cudagraph_trees.py). The third shows that replaying works.
+_CALLS_UNTIL_REPLAY = 3
 
 
 class CompiledRunner:
@@ -37,6 +41,7 @@ class CompiledRunner:
         compiled = torch.compile(tower, dynamic=False, fullgraph=True, mode=mode)
         self._forward = partial(forward, compiled, device)
         self._buckets = bucket_sizes(max_batch_size)
+        self._warm_up_calls = _CALLS_UNTIL_REPLAY if device.type == "cuda" else 1
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
     def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
@@ -44,11 +49,16 @@ class CompiledRunner:
         return self._thread.submit(self._run, pixels, patches).result()
 
     def warm_up(self, image_side: int) -> None:
-        """Compile every bucket, or read it from the disk; raises `StartError` when that fails."""
-        for bucket in self._buckets:
+        """Compile every bucket, or read it from the disk; raises `StartError` when that fails.
+
+        The largest comes first: the others then fit into the memory that it took.
+        """
+        for bucket in reversed(self._buckets):
             start = time.monotonic()
+            pixels = torch.zeros(bucket, image_side, image_side, 3, dtype=torch.uint8)
             try:
-                self.run(torch.zeros(bucket, image_side, image_side, 3, dtype=torch.uint8), True)
+                for _ in range(self._warm_up_calls):
+                    self.run(pixels, patches=True)
             except Exception as error:  # whatever it is, there is no compiled tower
                 raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
@@ -93,6 +103,8 @@ def _configure_compiler() -> None:
     import torch._dynamo.config
     import torch._inductor.config
 
+    # It advises TF32 for float32; who asks for float32 here means all of its digits.
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     torch._dynamo.config.recompile_limit = _MOST_SHAPES
     torch._inductor.config.compile_threads = 1  # else processes with a torch each, for ever
 

@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
     # torch's own, from modules that only its compiler imports
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+    # advice of the compiler, which as an error would end compiling
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
 ]
 
 MAX_BATCH_SIZE = 8
