@@ -10,7 +10,12 @@ import torch
 from PIL import Image
 
 from app.engine.compiled import CompiledRunner
-from app.engine.device import explain_device_errors, pick_device, pick_dtype
+from app.engine.device import (
+    configure_device,
+    explain_device_errors,
+    pick_device,
+    pick_dtype,
+)
 from app.engine.loading import LoadedNaflex, LoadedSiglip, load_model, space_of
 from app.engine.naflex_embedder import load_naflex_embedder
 from app.engine.protocol import Embedder, ModelInfo, Pixels, StartError, UInt8Array, Vectors
@@ -109,6 +114,7 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     """
     torch_device = pick_device(device)
     torch_dtype = pick_dtype(dtype, torch_device)
+    configure_device(torch_device)
     if compiled and torch_dtype == torch.int8:
         raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
     loaded = load_model(model, revision, sha256, random_fallback=random_fallback)

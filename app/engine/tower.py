@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from app.engine.protocol import StartError, Vectors
+from app.engine.device import explain_device_errors
+from app.engine.protocol import DeviceOutOfMemoryError, StartError, Vectors
 
 Tower = Callable[[torch.Tensor], Any]
 """uint8 (batch, height, width, 3) on its device -> `last_hidden_state` and `pooler_output`."""
@@ -41,8 +42,9 @@ class PlainRunner:
             return
         shape = self._max_batch_size, image_side, image_side, 3
         try:
-            self.run(torch.zeros(shape, dtype=torch.uint8), patches=True)
-        except torch.OutOfMemoryError as error:
+            with explain_device_errors():
+                self.run(torch.zeros(shape, dtype=torch.uint8), patches=True)
+        except DeviceOutOfMemoryError as error:
             message = f"SIGLIP_MAX_BATCH_SIZE={self._max_batch_size} exceeds the device's memory"
             raise StartError(message) from error
 
