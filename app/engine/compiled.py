@@ -8,16 +8,18 @@ See docs/decisions/0007-compile.md.
 import os
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import structlog
 import torch
 from torch import nn
 
-from app.engine.protocol import StartError, Vectors
-from app.engine.tower import forward, join
+from app.engine.protocol import Pixels, StartError, Vectors
+from app.engine.tower import forward, join, stack
 
 _log = structlog.get_logger(__name__)
 
@@ -32,8 +34,11 @@ class CompiledRunner:
     """Runs a tower compiled for a few batch sizes, padding a batch to the next of them.
 
     Everything happens on one thread of its own, since CUDA graphs belong to the thread that
-    recorded them, and so do the compiler's settings.
+    recorded them, and so do the compiler's settings. A graph's results lie where its next replay
+    puts others, so one batch is in flight at a time.
     """
+
+    batches_in_flight = 1
 
     def __init__(self, tower: nn.Module, device: torch.device, max_batch_size: int) -> None:
         _make_cache_folder()
@@ -44,9 +49,9 @@ class CompiledRunner:
         self._warm_up_calls = _CALLS_UNTIL_REPLAY if device.type == "cuda" else 1
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
-    def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
-        """Compute the vectors of a batch; see `app.engine.tower.TowerRunner`."""
-        return self._thread.submit(self._run, pixels, patches).result()
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+        """Put a batch off until it is waited for; see `app.engine.tower.TowerRunner`."""
+        return lambda: self._thread.submit(self._run, stack(pixels), patches).result()
 
     def warm_up(self, image_side: int) -> None:
         """Compile every bucket, or read it from the disk; raises `StartError` when that fails.
@@ -55,10 +60,10 @@ class CompiledRunner:
         """
         for bucket in reversed(self._buckets):
             start = time.monotonic()
-            pixels = torch.zeros(bucket, image_side, image_side, 3, dtype=torch.uint8)
+            pixels = np.zeros((bucket, image_side, image_side, 3), np.uint8)
             try:
                 for _ in range(self._warm_up_calls):
-                    self.run(pixels, patches=True)
+                    self.begin(pixels, patches=True)()
             except Exception as error:  # whatever it is, there is no compiled tower
                 raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))

@@ -1,7 +1,7 @@
 """A SigLIP model of fixed resolution behind the engine, and the one way to load any model."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from app.engine.compiled import CompiledRunner
+from app.engine.cuda import CudaRunner
 from app.engine.device import (
     configure_device,
     explain_device_errors,
@@ -63,14 +64,25 @@ class SiglipEmbedder:
         """Squash upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
         return self._processor.resize(image)
 
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches to begin before waiting for the first."""
+        return self._runner.batches_in_flight
+
+    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
+        """Begin a batch: uint8 (batch, height, width, 3); call the result, once, for its vectors.
+
+        Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
+        """
+        with explain_device_errors():
+            return explain_device_errors()(self._runner.begin(pixels, patches))
+
     def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`.
 
         Raises `DeviceOutOfMemoryError` and `DeviceLostError`.
         """
-        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-        with explain_device_errors():
-            return self._runner.run(batch, patches)
+        return self.begin(pixels, patches)()
 
     def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Compute the same with the reference forward in float32, on the CPU.
@@ -136,7 +148,7 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
         packed=not compiled,
         consume=True,
     )
-    runner = (CompiledRunner if compiled else PlainRunner)(tower, torch_device, max_batch_size)
+    runner = _pick_runner(torch_device, compiled=compiled)(tower, torch_device, max_batch_size)
     embedder = SiglipEmbedder(loaded, runner, hashing.result(), torch_device, torch_dtype)
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
@@ -145,6 +157,14 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     cosine = check_against_reference(vectors, expected, embedder.info.dtype)
     embedder.info = replace(embedder.info, selftest_cosine=cosine)
     return embedder
+
+
+def _pick_runner(
+    device: torch.device, *, compiled: bool
+) -> type[CompiledRunner | CudaRunner | PlainRunner]:
+    if compiled:
+        return CompiledRunner
+    return CudaRunner if device.type == "cuda" else PlainRunner
 
 
 def _reference_vectors(loaded: LoadedSiglip, pixels: UInt8Array) -> Vectors:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.engine.admission import Admission
-from app.engine.batcher import Batcher, Job
+from app.engine.batcher import Batcher
 from app.engine.forward import ImageVectors, Outcome
+from app.engine.job import Job
 from app.engine.preparing import ImageSource, PreparedImage, Preparer, Preparing, SeenImage
 from app.engine.protocol import Embedder, ModelInfo, UInt8Array
 from app.engine.remote import RemoteImage

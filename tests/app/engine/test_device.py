@@ -20,10 +20,15 @@ def accelerator_error(code: int) -> torch.AcceleratorError:
     return error
 
 
+def cudnn_is_enabled() -> bool:
+    """Tell whether attention may be cuDNN's."""
+    return bool(torch.backends.cuda.cudnn_sdp_enabled())  # type: ignore[no-untyped-call] # of torch
+
+
 @pytest.fixture
 def _attention_as_it_was() -> Iterator[None]:
     """Undo what is set for the whole process."""
-    enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    enabled = cudnn_is_enabled()
     torch.backends.cuda.enable_cudnn_sdp(True)
     yield
     torch.backends.cuda.enable_cudnn_sdp(enabled)
@@ -54,7 +59,9 @@ def test_any_other_error_of_the_accelerator_loses_the_device(error: Exception) -
         raise error
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("out of memory")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes do not match"), ValueError("out of memory")]
+)
 def test_what_is_no_matter_of_the_device_stays_as_it_is(error: Exception) -> None:
     with pytest.raises(type(error)) as raised, explain_device_errors():
         raise error
@@ -72,7 +79,7 @@ def test_a_warm_up_without_memory_names_the_setting() -> None:
 @pytest.mark.usefixtures("_attention_as_it_was")
 def test_attention_of_cudnn_is_for_nobody_on_cuda() -> None:
     configure_device(torch.device("cpu"))
-    assert torch.backends.cuda.cudnn_sdp_enabled()
+    assert cudnn_is_enabled()
 
     configure_device(torch.device("cuda"))
-    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert not cudnn_is_enabled()
