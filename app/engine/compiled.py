@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import structlog
 import torch
 from torch import nn
 
-from app.engine.protocol import Pixels, StartError, Vectors
+from app.engine.device import explain_device_errors
+from app.engine.protocol import DeviceOutOfMemoryError, Pixels, StartError, UInt8Array, Vectors
 from app.engine.tower import forward, join, stack
 
 _log = structlog.get_logger(__name__)
@@ -40,31 +40,34 @@ class CompiledRunner:
 
     batches_in_flight = 1
 
-    def __init__(self, tower: nn.Module, device: torch.device, max_batch_size: int) -> None:
+    def __init__(self, tower: nn.Module, device: torch.device) -> None:
         _make_cache_folder()
         mode = "reduce-overhead" if device.type == "cuda" else None  # CUDA graphs
         compiled = torch.compile(tower, dynamic=False, fullgraph=True, mode=mode)
         self._forward = partial(forward, compiled, device)
-        self._buckets = bucket_sizes(max_batch_size)
+        self._buckets: tuple[int, ...] = ()
         self._warm_up_calls = _CALLS_UNTIL_REPLAY if device.type == "cuda" else 1
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
-        """Put a batch off until it is waited for; see `app.engine.tower.TowerRunner`."""
+        """Put a batch off until it is waited for; see `app.engine.runner.Runner`."""
         return lambda: self._thread.submit(self._run, stack(pixels), patches).result()
 
-    def warm_up(self, image_side: int) -> None:
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Compile every bucket, or read it from the disk; raises `StartError` when that fails.
 
         The largest comes first: the others then fit into the memory that it took.
         """
+        self._buckets = bucket_sizes(max_batch_size)
         for bucket in reversed(self._buckets):
             start = time.monotonic()
-            pixels = np.zeros((bucket, image_side, image_side, 3), np.uint8)
             try:
-                for _ in range(self._warm_up_calls):
-                    self.begin(pixels, patches=True)()
-            except Exception as error:  # whatever it is, there is no compiled tower
+                with explain_device_errors():
+                    for _ in range(self._warm_up_calls):
+                        self.begin([image] * bucket, patches=True)()
+            except DeviceOutOfMemoryError:
+                raise
+            except Exception as error:  # whatever else it is, there is no compiled tower
                 raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from app.engine.protocol import Pixels, UInt8Array, Vectors
-from app.engine.tower import Tower, run_largest_batches
+from app.engine.runner import run_largest_batches
+from app.engine.tower import Tower
 
 # One computes, and one more is ready, so that the device never waits for the host.
 BATCHES_IN_FLIGHT = 2
@@ -119,21 +120,19 @@ class _PinnedBuffers:
 
 
 class CudaRunner:
-    """Runs a tower as it is on a CUDA device; see `app.engine.tower.TowerRunner`."""
+    """Runs a tower as it is on a CUDA device; see `app.engine.runner.Runner`."""
 
     batches_in_flight = BATCHES_IN_FLIGHT
 
-    def __init__(self, tower: Tower, device: torch.device, max_batch_size: int) -> None:
-        self._tower, self._max_batch_size = tower, max_batch_size
-        self._pipeline = CudaPipeline(device)
+    def __init__(self, tower: Tower, device: torch.device) -> None:
+        self._tower, self._pipeline = tower, CudaPipeline(device)
 
-    def warm_up(self, image_side: int) -> None:
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batches once: first use is slow, and takes the memory that is needed."""
-        image = np.zeros((image_side, image_side, 3), np.uint8)
-        run_largest_batches(self, image, self._max_batch_size)
+        run_largest_batches(self, image, max_batch_size)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
-        """Queue a batch; see `TowerRunner`."""
+        """Queue a batch."""
 
         def fill(staged: UInt8Array) -> None:
             np.stack(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from app.engine.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.compiled import CompiledRunner
 from app.engine.cuda import CudaRunner
 from app.engine.device import (
@@ -20,8 +21,9 @@ from app.engine.device import (
 from app.engine.loading import LoadedNaflex, LoadedSiglip, load_model, space_of
 from app.engine.naflex_embedder import load_naflex_embedder
 from app.engine.protocol import Embedder, ModelInfo, Pixels, StartError, UInt8Array, Vectors
+from app.engine.runner import Runner
 from app.engine.selftest import check_against_reference, draw_test_image
-from app.engine.tower import PlainRunner, TowerRunner
+from app.engine.tower import PlainRunner
 from model import SiglipImageProcessor, SiglipVisionModel
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
 
@@ -37,7 +39,7 @@ class SiglipEmbedder:
     def __init__(
         self,
         loaded: LoadedSiglip,
-        runner: TowerRunner,
+        runner: Runner[Vectors],
         space: str,
         device: torch.device,
         dtype: torch.dtype,
@@ -110,7 +112,7 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     model: str,
     device: str = "auto",
     dtype: str = "auto",
-    max_batch_size: int = 8,
+    max_batch_size: int | None = None,
     *,
     compiled: bool = False,
     decode: str = "exact",
@@ -120,9 +122,10 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
 ) -> Embedder:
     """Load a model by hub id, local folder or `random:<shape>`, warm it up and test it.
 
-    `decode` is how the caller decodes images, exact or fast: it counts towards the space. With
-    `random_fallback` an unreachable hub leads to random weights instead of an error. `sha256` is
-    what the weight files must have, if given. Raises `StartError`.
+    Without a `max_batch_size` there is one that suits the device and fits into it. `decode` is how
+    the caller decodes images, exact or fast: it counts towards the space. With `random_fallback` an
+    unreachable hub leads to random weights instead of an error. `sha256` is what the weight files
+    must have, if given. Raises `StartError`.
     """
     torch_device = pick_device(device)
     torch_dtype = pick_dtype(dtype, torch_device)
@@ -148,14 +151,15 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
         packed=not compiled,
         consume=True,
     )
-    runner = _pick_runner(torch_device, compiled=compiled)(tower, torch_device, max_batch_size)
+    runner = _pick_runner(torch_device, compiled=compiled)(tower, torch_device)
     embedder = SiglipEmbedder(loaded, runner, hashing.result(), torch_device, torch_dtype)
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
-    runner.warm_up(embedder.info.image_size)
+    suitable = pick_max_batch_size(torch_device, embedder.info.max_patches)
+    size = fit_batch_size(runner, test_pixels[0], max_batch_size, suitable)
     vectors = embedder.embed(test_pixels, patches=True)
     cosine = check_against_reference(vectors, expected, embedder.info.dtype)
-    embedder.info = replace(embedder.info, selftest_cosine=cosine)
+    embedder.info = replace(embedder.info, max_batch_size=size, selftest_cosine=cosine)
     return embedder
 
 

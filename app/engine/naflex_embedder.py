@@ -9,12 +9,13 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
+from app.engine.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.device import explain_device_errors
 from app.engine.loading import LoadedNaflex, space_of
-from app.engine.naflex_tower import CudaNaflexRunner, NaflexRunner, PlainNaflexRunner
+from app.engine.naflex_tower import CudaNaflexRunner, PlainNaflexRunner
 from app.engine.protocol import ModelInfo, Pixels, StartError, UInt8Array, UnevenVectors
+from app.engine.runner import Runner
 from app.engine.selftest import check_against_reference, draw_test_image
-from app.engine.tower import run_largest_batches
 from model import Siglip2ImageProcessor, Siglip2VisionModel
 from model.modeling_siglip2_fused import FusedSiglip2Transformer
 
@@ -25,7 +26,7 @@ class NaflexEmbedder:
     def __init__(
         self,
         loaded: LoadedNaflex,
-        runner: NaflexRunner,
+        runner: Runner[UnevenVectors],
         space: str,
         device: torch.device,
         dtype: torch.dtype,
@@ -88,7 +89,7 @@ def load_naflex_embedder(
     loaded: LoadedNaflex,
     device: torch.device,
     dtype: torch.dtype,
-    max_batch_size: int,
+    max_batch_size: int | None,
     decode: str,
 ) -> NaflexEmbedder:
     """Make a loaded NaFlex model ready: packed for inference, warmed up, tested.
@@ -105,11 +106,11 @@ def load_naflex_embedder(
     pick_runner = CudaNaflexRunner if device.type == "cuda" else PlainNaflexRunner
     runner = pick_runner(tower, loaded.processor.pack, device)
     embedder = NaflexEmbedder(loaded, runner, space.result(), device, dtype)
-    if device.type != "cpu":
-        run_largest_batches(runner, test_pixels[0], max_batch_size)
+    suitable = pick_max_batch_size(device, embedder.info.max_patches)
+    size = fit_batch_size(runner, test_pixels[0], max_batch_size, suitable)
     vectors = embedder.embed(test_pixels, True)
     cosine = check_against_reference(vectors, expected, embedder.info.dtype)
-    embedder.info = replace(embedder.info, selftest_cosine=cosine)
+    embedder.info = replace(embedder.info, max_batch_size=size, selftest_cosine=cosine)
     return embedder
 
 

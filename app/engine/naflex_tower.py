@@ -10,6 +10,7 @@ import torch
 
 from app.engine.cuda import BATCHES_IN_FLIGHT, CudaPipeline
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, UnevenVectors, Vectors
+from app.engine.runner import run_largest_batches
 from app.engine.tower import forward
 
 Pack = Callable[[Sequence[UInt8Array]], tuple[torch.Tensor, list[tuple[int, int]]]]
@@ -24,21 +25,11 @@ class PackedTower(Protocol):
         ...
 
 
-class NaflexRunner(Protocol):
-    """A tower for packed images with a way to run it; a `app.engine.tower.BatchRunner`."""
-
-    @property
-    def batches_in_flight(self) -> int:
-        """How many batches it gains from having begun at a time."""
-        ...
-
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
-        """Begin a batch, uint8 (height, width, 3) each; calling the result waits for it."""
-        ...
-
-
 class PlainNaflexRunner:
-    """Runs a tower on packed images; on the CPU, each core takes whole images, as `PlainRunner`."""
+    """Runs a tower on packed images; on the CPU, each core takes whole images, as `PlainRunner`.
+
+    See `app.engine.runner.Runner`.
+    """
 
     batches_in_flight = 1
 
@@ -47,8 +38,13 @@ class PlainNaflexRunner:
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
 
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Run the largest batch once where first use is slow: on anything but the CPU."""
+        if self._device.type != "cpu":
+            run_largest_batches(self, image, max_batch_size)
+
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
-        """Put a batch off until it is waited for; see `NaflexRunner`."""
+        """Put a batch off until it is waited for."""
         return partial(self._run, list(pixels), patches)
 
     def _run(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
@@ -73,8 +69,12 @@ class CudaNaflexRunner:
         self._tower, self._pack = tower, pack
         self._pipeline = CudaPipeline(device)
 
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Run the largest batches once: first use is slow, and takes the memory that is needed."""
+        run_largest_batches(self, image, max_batch_size)
+
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
-        """Queue a batch; see `NaflexRunner`."""
+        """Queue a batch."""
         packed, grids = self._pack(list(pixels))
         tower = partial(self._tower, spatial_shapes=grids)
         wait = self._pipeline.begin(

@@ -71,6 +71,8 @@ class ModelInfo:
     device: str
     dtype: str
     pretrained: bool
+    max_batch_size: int = 1
+    """Images in one forward pass, as found out at the start."""
     selftest_cosine: float | None = None
     """Least cosine of the start's self-test to the float32 reference."""
 

@@ -3,74 +3,38 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from app.engine.device import explain_device_errors
-from app.engine.protocol import (
-    DeviceOutOfMemoryError,
-    Pending,
-    Pixels,
-    StartError,
-    UInt8Array,
-    Vectors,
-)
+from app.engine.protocol import Pixels, UInt8Array, Vectors
+from app.engine.runner import run_largest_batches
 
 Tower = Callable[[torch.Tensor], Any]
 """uint8 (batch, height, width, 3) on its device -> `last_hidden_state` and `pooler_output`."""
 
 
-class BatchRunner(Protocol):
-    """What runs batches, several at a time perhaps."""
-
-    @property
-    def batches_in_flight(self) -> int:
-        """How many batches it gains from having begun at a time."""
-        ...
-
-    def begin(self, pixels: Pixels, patches: bool) -> Pending:
-        """Begin a batch; calling the result, once, waits for its vectors."""
-        ...
-
-
-class TowerRunner(Protocol):
-    """A tower with a way to run it, for one thread at a time; a `BatchRunner`."""
-
-    @property
-    def batches_in_flight(self) -> int:
-        """How many batches it gains from having begun at a time."""
-        ...
-
-    def warm_up(self, image_side: int) -> None:
-        """Do now what would make first batches slow; raises `StartError`."""
-        ...
-
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
-        """Begin a batch, uint8 (batch, height, width, 3); see `BatchRunner`."""
-        ...
-
-
 class PlainRunner:
-    """Runs a tower as it is; on the CPU, each core takes whole images where that comes out even."""
+    """Runs a tower as it is; on the CPU, each core takes whole images where that comes out even.
+
+    See `app.engine.runner.Runner`.
+    """
 
     batches_in_flight = 1
 
-    def __init__(self, tower: Tower, device: torch.device, max_batch_size: int) -> None:
-        self._forward = partial(forward, tower, device)
-        self._device, self._max_batch_size = device, max_batch_size
+    def __init__(self, tower: Tower, device: torch.device) -> None:
+        self._forward, self._device = partial(forward, tower, device), device
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
 
-    def warm_up(self, image_side: int) -> None:
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
         if self._device.type != "cpu":
-            image = np.zeros((image_side, image_side, 3), np.uint8)
-            run_largest_batches(self, image, self._max_batch_size)
+            run_largest_batches(self, image, max_batch_size)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
-        """Put a batch off until it is waited for; see `TowerRunner`."""
+        """Put a batch off until it is waited for."""
         return partial(self._run, pixels, patches)
 
     def _run(self, pixels: Pixels, patches: bool) -> Vectors:
@@ -81,21 +45,6 @@ class PlainRunner:
         # Threads that each take whole images never wait for one another: docs/performance.md.
         shares = torch.split(batch, share)
         return join(list(self._pool.map(self._forward, shares, [patches] * len(shares))))
-
-
-def run_largest_batches(runner: BatchRunner, image: UInt8Array, max_batch_size: int) -> None:
-    """Run as many of the largest batches at a time as there will be; raises `StartError`."""
-    try:
-        with explain_device_errors():
-            waits = [
-                runner.begin([image] * max_batch_size, patches=True)
-                for _ in range(runner.batches_in_flight)
-            ]
-            for wait in waits:
-                wait()
-    except DeviceOutOfMemoryError as error:
-        message = f"SIGLIP_MAX_BATCH_SIZE={max_batch_size} exceeds the device's memory"
-        raise StartError(message) from error
 
 
 def stack(pixels: Pixels) -> torch.Tensor:

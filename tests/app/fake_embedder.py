@@ -61,6 +61,7 @@ class FakeEmbedder:
     memory_images: int | None = None
     """How many images of all begun batches fit on the device; None is any number."""
     batches_in_flight: int = 1
+    max_batch_size: int = 8
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     batches: list[SeenBatch] = field(default_factory=list)
@@ -83,6 +84,7 @@ class FakeEmbedder:
             device="cpu",
             dtype="float32",
             pretrained=self.pretrained,
+            max_batch_size=self.max_batch_size,
             selftest_cosine=0.99987,
         )
 

@@ -261,6 +261,21 @@ def test_a_largest_batch_beyond_the_device_stops_the_start(base: ReferenceCheckp
         load_embedder(str(base.folder), "cuda", "bfloat16", 1024)
 
 
+@pytest.mark.usefixtures("little_memory")
+def test_without_a_batch_size_the_largest_that_fits_is_taken(tmp_path: Path) -> None:
+    """16 images of 1024 patches do not go through a layer of giant-opt in half a GiB."""
+    wide = {"hidden_size": 1536, "intermediate_size": 6144, "num_attention_heads": 16}
+    config = asdict(SiglipVisionConfig.from_shape("base-patch16-512")) | wide
+    checkpoint = write_checkpoint(
+        tmp_path, transformers.SiglipVisionConfig(**config | {"num_hidden_layers": 1})
+    )
+
+    embedder = load_embedder(str(checkpoint.folder), "cuda", "bfloat16")
+
+    assert embedder.info.max_batch_size < 16
+    assert np.isfinite(embedder.embed(np.zeros((1, 512, 512, 3), np.uint8)).pooled).all()
+
+
 def test_8_bit_layers_are_for_cpus(base: ReferenceCheckpoint) -> None:
     with pytest.raises(StartError, match="SIGLIP_DEVICE=cpu"):
         load(base, "cuda", "int8")

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from app.engine.device import configure_device, explain_device_errors
-from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError, StartError
-from app.engine.tower import PlainRunner
+from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError
 
 # cudaError_t
 MEMORY_ALLOCATION, ILLEGAL_ADDRESS = 2, 700
@@ -66,14 +65,6 @@ def test_what_is_no_matter_of_the_device_stays_as_it_is(error: Exception) -> Non
     with pytest.raises(type(error)) as raised, explain_device_errors():
         raise error
     assert raised.value is error
-
-
-def test_a_warm_up_without_memory_names_the_setting() -> None:
-    def tower(_: torch.Tensor) -> None:
-        raise accelerator_error(MEMORY_ALLOCATION)
-
-    with pytest.raises(StartError, match="SIGLIP_MAX_BATCH_SIZE=3"):
-        PlainRunner(tower, torch.device("meta"), 3).warm_up(8)
 
 
 @pytest.mark.usefixtures("_attention_as_it_was")

@@ -23,7 +23,6 @@ def build(embedder: Embedder) -> EmbeddingService:
     return EmbeddingService(
         embedder,
         decode_limits=DecodeLimits(10_000, 10_000, 1_000, frozenset({"png"})),
-        max_batch_size=2,
         max_wait_s=0,
         queue_images=4,
     )
