@@ -72,6 +72,7 @@ class Server(uvicorn.Server):
         """Begin to drain, or at the second signal stop."""
         if self._accept_until is None:
             self._engine.drain()
+            self._ask_clients_to_close()
             self._accept_until = time.monotonic() + self._drain_delay_s
         else:
             self.force_exit = True
@@ -84,8 +85,6 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Tell whether to stop accepting; called ten times a second."""
-        if self._accept_until is not None:
-            self._ask_clients_to_close()
         ending = await super().on_tick(counter)
         accepting = time.monotonic() < (self._accept_until or 0) and not self.force_exit
         return ending and not accepting

@@ -85,7 +85,9 @@ class Settings(BaseSettings):
     decode: Literal["exact", "fast"] = Field(
         "exact", description="fast: decode large JPEGs at reduced scale; slightly other vectors"
     )
-    max_batch_size: int = Field(8, ge=1, le=1024, description="images in one forward pass")
+    max_batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto", description="images in one forward pass; auto: 8, on CUDA 8 to 64 as fits"
+    )
     max_wait_ms: int = Field(
         0, ge=0, le=1000, description="how long an idle device waits for a fuller batch"
     )

@@ -32,33 +32,38 @@ class Contender:
     prepare: Prepare
 
 
-def our_contenders(checkpoint: ReferenceCheckpoint) -> Iterator[Contender]:
+def our_contenders(checkpoint: ReferenceCheckpoint, device: str) -> Iterator[Contender]:
     """Our engine; its time includes normalising the pixels and leaving torch."""
     for dtype in ("bfloat16", "float32"):
-        embedder = load_embedder(str(checkpoint.folder), "cpu", dtype)
+        embedder = load_embedder(str(checkpoint.folder), device, dtype)
         yield Contender(f"ours {dtype}", dtype, _our_call(embedder))
 
 
-def transformers_contenders(checkpoint: ReferenceCheckpoint) -> Iterator[Contender]:
+def transformers_contenders(checkpoint: ReferenceCheckpoint, device: str) -> Iterator[Contender]:
     """The reference in eager mode, with its default attention; pixels are normalised beforehand."""
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
-        model = copy.deepcopy(checkpoint.model).to(dtype)
-        yield Contender(f"transformers {name}", name, _torch_call(model, dtype))
+        model = copy.deepcopy(checkpoint.model).to(device, dtype)
+        yield Contender(f"transformers {name}", name, _torch_call(model, device, dtype))
 
 
-def compiled_contenders(checkpoint: ReferenceCheckpoint, batch: int) -> Iterator[Contender]:
-    """Ours with SIGLIP_COMPILE=on, and the reference compiled with frozen weights; bfloat16.
+def compiled_contenders(
+    checkpoint: ReferenceCheckpoint, device: str, batch: int
+) -> Iterator[Contender]:
+    """Ours with SIGLIP_COMPILE=on, and the reference compiled; bfloat16.
 
     The first is compiled for `batch` images at most and for all buckets below, the second when
-    first run.
+    first run: with CUDA graphs as ours, or with frozen weights on the CPU.
     """
-    embedder = load_embedder(str(checkpoint.folder), "cpu", "bfloat16", batch, compiled=True)
+    embedder = load_embedder(str(checkpoint.folder), device, "bfloat16", batch, compiled=True)
     yield Contender("ours compiled", "bfloat16", _our_call(embedder))
-    torch._inductor.config.freezing = True
-    model = copy.deepcopy(checkpoint.model).to(torch.bfloat16)
-    compiled: Any = torch.compile(model)
-    yield Contender("transformers compiled", "bfloat16", _torch_call(compiled, torch.bfloat16))
+    on_cpu = device == "cpu"
+    torch._inductor.config.freezing = on_cpu
+    model = copy.deepcopy(checkpoint.model).to(device, torch.bfloat16)
+    compiled: Any = torch.compile(model, mode=None if on_cpu else "reduce-overhead")
+    yield Contender(
+        "transformers compiled", "bfloat16", _torch_call(compiled, device, torch.bfloat16)
+    )
 
 
 def has_openvino() -> bool:
@@ -80,14 +85,17 @@ def _normalized(pixels: UInt8Array) -> torch.Tensor:
     return SiglipImageProcessor().normalize(torch.from_numpy(pixels))
 
 
-def _torch_call(model: Any, dtype: torch.dtype) -> Prepare:
+def _torch_call(model: Any, device: str, dtype: torch.dtype) -> Prepare:
     def prepare(pixels: UInt8Array) -> Call:
         pixel_values = _normalized(pixels).to(dtype)
+        if device != "cpu":
+            pixel_values = pixel_values.pin_memory()  # the way up is timed, at its best
 
         # no_grad: torch.compile cannot freeze weights under inference_mode
         @torch.no_grad()
         def call() -> Float32Array:
-            pooled: Float32Array = model(pixel_values).pooler_output.float().numpy()
+            inputs = pixel_values.to(device, non_blocking=True)
+            pooled: Float32Array = model(inputs).pooler_output.float().cpu().numpy()
             return pooled
 
         return call

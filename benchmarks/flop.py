@@ -41,16 +41,16 @@ def tower_matmuls(config: SiglipVisionConfig, batch: int) -> list[Matmul]:
 
 
 def roofline_contenders(
-    config: SiglipVisionConfig, batch: int
+    config: SiglipVisionConfig, batch: int, device: str
 ) -> dict[str, Callable[[], torch.Tensor]]:
-    """Build every linear layer alone, by both libraries in both dtypes, one name each.
+    """Build every linear layer alone, by each library of the device in both dtypes, one name each.
 
     Best case on purpose: random operands, the same weight each time, nothing but the product.
     """
     contenders: dict[str, Callable[[], torch.Tensor]] = {}
     for dtype in _DTYPES:
         for matmul in tower_matmuls(config, batch):
-            for library, call in _linears(matmul, _DTYPES[dtype]):
+            for library, call in _linears(matmul, device, _DTYPES[dtype]):
                 contenders[_name(dtype, matmul, library)] = call
     return contenders
 
@@ -72,14 +72,14 @@ def roofline_gflop_per_s(
 
 
 def _linears(
-    matmul: Matmul, dtype: torch.dtype
+    matmul: Matmul, device: str, dtype: torch.dtype
 ) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(matmul.rows, matmul.inner, generator=generator).to(dtype)
-    weight = torch.randn(matmul.columns, matmul.inner, generator=generator).to(dtype)
-    bias = torch.zeros(matmul.columns, dtype=dtype)
+    inputs = torch.randn(matmul.rows, matmul.inner, generator=generator).to(device, dtype)
+    weight = torch.randn(matmul.columns, matmul.inner, generator=generator).to(device, dtype)
+    bias = torch.zeros(matmul.columns, device=device, dtype=dtype)
     yield "F.linear", lambda: functional.linear(inputs, weight, bias)
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if device == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
         run: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
         yield "oneDNN", lambda: run(inputs, packed, bias, "none", [], "")

@@ -71,8 +71,8 @@ def main(folder: str) -> None:
     """For every line, a number of seconds, embed that long and print the time per image."""
     configure_logs("error", "console")
     settings = Settings()
-    batch = settings.max_batch_size
-    embedder = load_embedder(folder, "cpu", settings.dtype, batch)
+    embedder = load_embedder(folder, "cpu", settings.dtype)
+    batch = embedder.info.max_batch_size
     pixels = photograph_pixels(batch, embedder.info.image_size)
     for line in sys.stdin:
         embedder.embed(pixels)

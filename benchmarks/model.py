@@ -1,9 +1,13 @@
 """How fast the model is: ours, transformers, OpenVINO, and the linear layers alone.
 
-`python -m benchmarks.model [--shape base-patch16-224] [--batch 1 8] [--compile] [--quick]`
+`python -m benchmarks.model [--shape base-patch16-224] [--batch 1 8] [--device cpu] [--compile]
+[--quick]`
 
 On a machine that others use too, `--cpu-time` compares CPU seconds of one thread: sharing a core
 costs time, but hardly any CPU time. It says nothing of how well work spreads over cores.
+
+With `--device cuda` every time ends when the device is done. OpenVINO, which does not run there, is
+left out, and the findings, in model_cuda.json, are held against no budget.
 """
 
 import argparse
@@ -16,6 +20,7 @@ import torch
 
 from app.engine.embedder import load_embedder
 from app.observe.logs import configure_logs
+from benchmarks.batch_cost import cost_rows
 from benchmarks.contenders import (
     REFERENCE,
     Contender,
@@ -28,7 +33,7 @@ from benchmarks.contenders import (
 from benchmarks.flop import roofline_contenders, roofline_gflop_per_s
 from benchmarks.material import BASE, least_cosine, photograph_pixels, written_checkpoint
 from benchmarks.report import Report, Row, show_machine
-from benchmarks.timing import Clock, Timing, time_interleaved
+from benchmarks.timing import Clock, Timing, cuda_clock, time_interleaved
 from model import SiglipVisionConfig
 from model.published import forward_flop
 from tests.reference import ReferenceCheckpoint
@@ -64,20 +69,24 @@ def main() -> None:
     if options.cpu_time:
         torch.set_num_threads(1)
     show_machine()
-    report = Report("model")
+    report = Report("model" if options.device == "cpu" else "model_cuda")
     with written_checkpoint(options.shape) as checkpoint:
-        contenders = _contenders(checkpoint, options.batch, compile_too=options.compile)
+        contenders = _contenders(checkpoint, options)
         config = SiglipVisionConfig.from_shape(options.shape)
         for batch in options.batch:
             run = _measure(contenders, config, batch, options)
             unit = "CPU time of one thread" if options.cpu_time else "wall time"
-            title = f"{options.shape}, batch {batch}: {unit}, lower quartile of {options.rounds}"
+            where = f"{options.shape}, {options.device}, batch {batch}"
+            title = f"{where}: {unit}, lower quartile of {options.rounds}"
             report.add_table(title, _rows(contenders, run))
             _note_findings(report, run)
-        if not has_openvino():
+        if options.device == "cpu" and not has_openvino():
             report.miss("model.openvino", "the package openvino is not installed")
         del contenders  # their memory is better spent on large batches
-        report.add_table("cost of a batch, ours", _cost_rows(checkpoint, config, options))
+        embedder = load_embedder(str(checkpoint.folder), options.device)
+        rounds = max(3, options.rounds // 3)
+        rows = cost_rows(embedder, options.largest_batch, rounds, _clock(options))
+        report.add_table("cost of a batch, ours", rows)
     report.save()
 
 
@@ -85,24 +94,31 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.model", description=__doc__)
     parser.add_argument("--shape", default=BASE, help="named shape, say so400m-patch14-224")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--device", default="cpu", help="cpu, or a CUDA device: cuda, cuda:1")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--largest-batch", type=int, default=64, help="end of the cost table")
     parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes more")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread")
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that it works")
     options = parser.parse_args()
+    if options.device.partition(":")[0] not in ("cpu", "cuda"):
+        parser.error("--device is cpu, cuda or cuda:N")
+    if options.cpu_time and options.device != "cpu":
+        parser.error("--cpu-time tells nothing of another device than the CPU")
     if options.quick:
         options.rounds, options.largest_batch = 3, 8
     return options
 
 
-def _contenders(
-    checkpoint: ReferenceCheckpoint, batches: Sequence[int], *, compile_too: bool
-) -> list[Contender]:
-    contenders = [*our_contenders(checkpoint), *transformers_contenders(checkpoint)]
-    if compile_too:
-        contenders += compiled_contenders(checkpoint, max(batches))
-    if has_openvino():
+def _contenders(checkpoint: ReferenceCheckpoint, options: argparse.Namespace) -> list[Contender]:
+    device = options.device
+    contenders = [
+        *our_contenders(checkpoint, device),
+        *transformers_contenders(checkpoint, device),
+    ]
+    if options.compile:
+        contenders += compiled_contenders(checkpoint, device, max(options.batch))
+    if device == "cpu" and has_openvino():
         contenders += openvino_contenders(checkpoint)
     return contenders
 
@@ -117,12 +133,15 @@ def _measure(
     calls = {contender.name: contender.prepare(pixels) for contender in contenders}
     vectors = {name: call() for name, call in calls.items()}
     cosines = {name: least_cosine(vectors[name], vectors[REFERENCE]) for name in calls}
-    both: dict[str, Callable[[], object]] = {**calls, **roofline_contenders(config, batch)}
+    linears = roofline_contenders(config, batch, options.device)
+    both: dict[str, Callable[[], object]] = {**calls, **linears}
     timings = time_interleaved(both, options.rounds, _PAUSE_S, _clock(options))
     return _Run(config, batch, timings, cosines)
 
 
 def _clock(options: argparse.Namespace) -> Clock:
+    if options.device != "cpu":
+        return partial(cuda_clock, options.device)
     return time.process_time if options.cpu_time else time.perf_counter
 
 
@@ -167,29 +186,6 @@ def _note_findings(report: Report, run: _Run) -> None:
             ratio = run.speed_over(ours, peer)
             if ratio is not None:
                 report.find(f"{where}.{dtype}.{what}", ratio)
-
-
-def _cost_rows(
-    checkpoint: ReferenceCheckpoint, config: SiglipVisionConfig, options: argparse.Namespace
-) -> list[Row]:
-    """Time batches of 1, 2, 4, ... images; a peak of images/s tells the best batch size."""
-    embedder = load_embedder(str(checkpoint.folder), "cpu")
-    sizes = [2**n for n in range(options.largest_batch.bit_length())]
-    calls = {
-        str(size): partial(embedder.embed, photograph_pixels(size, config.image_size))
-        for size in sizes
-    }
-    timings = time_interleaved(calls, max(3, options.rounds // 3), _PAUSE_S, _clock(options))
-    return [
-        {
-            "batch": size,
-            "ms": timings[str(size)].low_s * 1000,
-            "ms per image": timings[str(size)].low_s * 1000 / size,
-            "images/s": size / timings[str(size)].low_s,
-            "dtype": embedder.info.dtype,
-        }
-        for size in sizes
-    ]
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ class Report:
 
 def describe_machine() -> dict[str, Cell]:
     """Name what the figures depend on and the reader cannot see."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
+        "gpu": gpu,
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "load_1min": round(os.getloadavg()[0], 2),

@@ -5,11 +5,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
+
 # Samples shorter than this are timed as several calls: the clock and the call itself would show.
 _LEAST_SAMPLE_S = 0.01
 
 Clock = Callable[[], float]
 """`time.perf_counter`; or `time.process_time` for work of one thread on a busy machine."""
+
+
+def cuda_clock(device: str) -> float:
+    """Tell the time when a CUDA device has done all that is queued."""
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def time_interleaved(
     lets the threads of the neighbour's library stop spinning.
     """
     names = list(contenders)
-    calls = {name: _calls_per_sample(contenders[name]) for name in names}
+    calls = {name: _calls_per_sample(contenders[name], clock) for name in names}
     samples: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
@@ -71,7 +79,7 @@ def _sample(call: Callable[[], object], calls: int, clock: Clock) -> float:
     return (clock() - start) / calls
 
 
-def _calls_per_sample(call: Callable[[], object]) -> int:
+def _calls_per_sample(call: Callable[[], object], clock: Clock) -> int:
     """Warm up, then see how often a call fits into the shortest sample worth timing."""
     call()
-    return max(1, round(_LEAST_SAMPLE_S / max(_sample(call, 1, time.perf_counter), 1e-9)))
+    return max(1, round(_LEAST_SAMPLE_S / max(_sample(call, 1, clock), 1e-9)))

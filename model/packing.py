@@ -14,10 +14,10 @@ class Packing:
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         self.lengths = list(lengths)
         mask = torch.arange(max(lengths)) < torch.tensor(self.lengths)[:, None]
-        self.mask = mask.to(device, non_blocking=True)
+        self.mask = _move(mask, device)
         """True for the rows of an image, false for padding: (batch, longest)."""
         rows = mask.flatten().nonzero()[:, 0]  # counted on the host, so nobody waits for the device
-        self._rows = rows.to(device, non_blocking=True)
+        self._rows = _move(rows, device)
 
     def split(self, packed: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Split packed rows by image: (rows, width) -> (own rows, width) each."""
@@ -31,3 +31,10 @@ class Packing:
     def unpad(self, padded: torch.Tensor) -> torch.Tensor:
         """Undo `pad`: (batch, longest, width) -> (rows, width)."""
         return padded.flatten(0, 1).index_select(0, self._rows)
+
+
+def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Queue a copy to the device; from other memory than pinned it would wait for all before it."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -37,6 +37,7 @@ class ModelDescription(BaseModel):
     dtype: str = Field(examples=["bfloat16"])
     device: str = Field(examples=["cuda:0"])
     pretrained: bool = Field(description="False for random weights, whose vectors mean nothing.")
+    max_batch_size: int = Field(examples=[8], description="Images in one forward pass.")
     limits: Limits
 
 
@@ -76,6 +77,7 @@ def _describe(context: ApiContext) -> ModelDescription:
         dtype=info.dtype,
         device=info.device,
         pretrained=info.pretrained,
+        max_batch_size=info.max_batch_size,
         limits=Limits(
             images=limits.max_images,
             image_bytes=limits.max_image_bytes,

@@ -1,65 +1,30 @@
 """One inference thread that turns queued images of many requests into batches.
 
 Work-conserving: an idle device takes what is queued at once; while it is busy, the next batch
-fills. A job whose future is cancelled is never computed. When the thread's loop dies, its callers
-hear of it at once, and after a pause it begins anew; dying often, it is lost for good.
+fills. Where the embedder gains from it, a full batch is begun beside the running one: waiting could
+not make it larger. A job whose future is cancelled is never computed. When the thread's loop dies,
+its callers hear of it at once, and after a pause it begins anew; dying often, it is lost for good.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 import structlog
 
-from app.engine.forward import Forward, Outcome, Wanted
-from app.engine.protocol import DeviceLostError, Embedder, UInt8Array
-from app.engine.running_mean import RunningMean
+from app.engine.forward import Forward, Wanted
+from app.engine.in_flight import Batch, InFlight
+from app.engine.job import Job, Ticket, TicketQueue
+from app.engine.protocol import DeviceLostError, Embedder
 from app.errors import DrainingError, ServiceError, WorkerDeadError
 from app.observe.metrics import batch_size
 
 _log = structlog.get_logger(__name__)
 
-# Weight of the newest batch in the running mean of images per second.
-_RATE_WEIGHT = 0.2
-# A batch that takes longer than both, the second times its expected time, will not come back.
-_STALL_S = 60.0
-_STALL_FACTOR = 20
 # Long enough for probes to see it.
 RESTART_DELAY_S = 5.0
 _RESTARTS = 3
 _RESTARTS_WITHIN_S = 600.0
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """The images of one request on their way through the model.
-
-    `future` gives one outcome per image, in order. The times are `time.monotonic()` seconds.
-    """
-
-    pixels: Sequence[UInt8Array]
-    patches: bool
-    future: Future[list[Outcome]] = field(default_factory=Future)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    queued_at: float = field(default_factory=time.monotonic)
-    started_at: float | None = None
-    _settling: threading.Lock = field(default_factory=threading.Lock)
-
-    def settle(self, index: int, outcome: Outcome) -> None:
-        """Note one image's outcome; the last one completes the future, unless it was cancelled."""
-        with self._settling:  # the inference thread, or whoever closes the batcher under it
-            if self.future.done():
-                return
-            self.outcomes[index] = outcome
-            complete = len(self.outcomes) == len(self.pixels)
-            if complete and self.future.set_running_or_notify_cancel():
-                self.future.set_result([self.outcomes[i] for i in range(len(self.pixels))])
-
-
-Ticket = tuple[Job, int]
 
 
 class Batcher:
@@ -74,18 +39,16 @@ class Batcher:
         restart_delay_s: float = RESTART_DELAY_S,
     ) -> None:
         self._forward = Forward(embedder, max_batch_size)
+        self._most_in_flight = embedder.batches_in_flight
         self._max_wait_s = max_wait_s
         self._restart_delay_s = restart_delay_s
         self._deaths: deque[float] = deque(maxlen=_RESTARTS + 1)
-        self._queue: deque[Ticket] = deque()
-        self._running: list[Ticket] = []
-        self._running_since: float | None = None
+        self._queue = TicketQueue()
+        self._in_flight = InFlight()
         self._changed = threading.Condition()
         self._stopping = False
         self._closed_with: type[ServiceError] | None = None
         self._lost = False
-        self._rate = RunningMean(_RATE_WEIGHT)
-        self._last_batch_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -97,40 +60,30 @@ class Batcher:
     @property
     def stalled(self) -> bool:
         """Whether the batch on the device has been there too long to be hoped for."""
-        return self._running_for_s > self._stall_s
+        return self._in_flight.stalled
 
     @property
     def lost(self) -> bool:
         """Whether only a new process will compute again."""
         gone = not self._stopping and not self._thread.is_alive()
-        return self._lost or gone or self._running_for_s > 2 * self._stall_s
-
-    @property
-    def _running_for_s(self) -> float:
-        since = self._running_since
-        return 0.0 if since is None else time.monotonic() - since
-
-    @property
-    def _stall_s(self) -> float:
-        rate = self.images_per_s
-        expected_s = len(self._running) / rate if rate else 0.0
-        return max(_STALL_S, _STALL_FACTOR * expected_s)
+        return self._lost or gone or self._in_flight.stalled_for_good
 
     @property
     def images_per_s(self) -> float:
         """Running mean of the device's rate over recent batches; 0 before the first."""
-        return self._rate.value
+        return self._in_flight.images_per_s
 
     @property
     def last_batch_age_s(self) -> float:
         """Seconds since the last batch ended, or since the start."""
-        return time.monotonic() - self._last_batch_at
+        return time.monotonic() - self._in_flight.last_finished_at
 
     @property
     def oldest_age_s(self) -> float:
         """Seconds that the oldest queued image has waited; 0 for an empty queue."""
         with self._changed:
-            return time.monotonic() - self._queue[0][0].queued_at if self._queue else 0.0
+            since = self._queue.oldest_queued_at
+        return 0.0 if since is None else time.monotonic() - since
 
     def submit(self, job: Job) -> None:
         """Queue all images of a job, or raise when the thread is gone or going."""
@@ -139,7 +92,7 @@ class Batcher:
                 raise _closing_error(self._closed_with)
             if self._stopping:
                 raise _closing_error(DrainingError)
-            self._queue.extend((job, index) for index in range(len(job.pixels)))
+            self._queue.add(job)
             self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
@@ -157,16 +110,26 @@ class Batcher:
     def _run(self) -> None:
         while True:
             try:
-                while batch := self._take_batch():
-                    self._compute(batch)
+                self._run_batches()
             except BaseException as error:  # noqa: BLE001 # callers must hear of whatever ends it
                 _log.critical("inference thread died", exc_info=True)
                 self._close(WorkerDeadError)
+                self._in_flight.batches.clear()
                 hopeless = isinstance(error, DeviceLostError)
             else:
                 self._close(DrainingError)
                 return
             if not self._may_restart(hopeless=hopeless):
+                return
+
+    def _run_batches(self) -> None:
+        """Compute until there is nothing left and the thread is to stop."""
+        while True:
+            if batch := self._take_batch():
+                self._begin(batch)
+            elif self._in_flight.batches:
+                self._finish(self._in_flight.batches[0])
+            else:
                 return
 
     def _may_restart(self, *, hopeless: bool) -> bool:
@@ -190,49 +153,64 @@ class Batcher:
 
     def _fail(self, reason: type[ServiceError]) -> None:
         with self._changed:
-            left = [*self._running, *self._queue]
-            self._queue.clear()
-            self._running_since = None if self._closed_with else self._running_since
+            left = [ticket for batch in self._in_flight.batches for ticket in batch.tickets]
+            left.extend(self._queue.take_all())
+            if self._closed_with:
+                self._in_flight.give_up()
         for job, index in left:
             job.settle(index, _closing_error(reason))
 
-    def _take_batch(self) -> list[Ticket]:
-        """Wait for work and take at most one batch of it; an empty list means stop."""
+    def _take_batch(self) -> Batch | None:
+        """Take what is to be begun now; None when nothing is, or the thread is to stop.
+
+        Waits for work only when nothing is in flight. Beside a batch in flight only a full one is
+        begun: a smaller one may still grow until that has come back.
+        """
         with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._queue or self._stopping)
-                if self._max_wait_s:
-                    self._wait_for_fuller_batch()
-                batch: list[Ticket] = []
-                limit = self._forward.batch_limit
-                while self._queue and len(batch) < limit:
-                    ticket = self._queue.popleft()
-                    if not ticket[0].future.cancelled():
-                        batch.append(ticket)
-                if batch or self._stopping:
-                    self._running = batch
-                    self._running_since = time.monotonic() if batch else None
-                    return batch
+            if not self._in_flight.batches:
+                tickets = self._wait_for_tickets()
+            elif len(self._in_flight.batches) < self._most_in_flight:
+                tickets = self._queue.take_exactly(self._forward.batch_limit)
+            else:
+                return None
+            if not tickets:
+                return None
+            batch = Batch(tickets)
+            self._in_flight.add(batch)
+            return batch
+
+    def _wait_for_tickets(self) -> list[Ticket]:
+        """Wait for work and take at most one batch of it; an empty list means stop."""
+        while True:
+            self._changed.wait_for(lambda: self._queue or self._stopping)
+            if self._max_wait_s:
+                self._wait_for_fuller_batch()
+            tickets = self._queue.take(self._forward.batch_limit)
+            if tickets or self._stopping:
+                return tickets
 
     def _wait_for_fuller_batch(self) -> None:
-        while self._queue and len(self._queue) < self._forward.batch_limit and not self._stopping:
-            left_s = self._queue[0][0].queued_at + self._max_wait_s - time.monotonic()
-            if left_s <= 0 or not self._changed.wait(left_s):
+        while (since := self._queue.oldest_queued_at) is not None and not self._stopping:
+            left_s = since + self._max_wait_s - time.monotonic()
+            full = len(self._queue) >= self._forward.batch_limit
+            if full or left_s <= 0 or not self._changed.wait(left_s):
                 return
 
-    def _compute(self, batch: list[Ticket]) -> None:
-        batch_size.observe(len(batch))
-        started_at = time.monotonic()
-        for job, _ in batch:
-            job.started_at = job.started_at or started_at
-        outcomes = self._forward.run(
-            [Wanted(job.pixels[index], job.patches) for job, index in batch]
+    def _begin(self, batch: Batch) -> None:
+        batch_size.observe(len(batch.tickets))
+        for job, _ in batch.tickets:
+            job.started_at = job.started_at or batch.begun_at
+        batch.wait = self._forward.begin(
+            [Wanted(job.pixels[index], job.patches) for job, index in batch.tickets]
         )
-        self._last_batch_at = time.monotonic()
-        self._rate.note(len(batch) / max(self._last_batch_at - started_at, 1e-6))
-        for (job, index), outcome in zip(batch, outcomes, strict=True):
+
+    def _finish(self, batch: Batch) -> None:
+        outcomes = batch.wait()
+        self._in_flight.finish_oldest()
+        for (job, index), outcome in zip(batch.tickets, outcomes, strict=True):
             job.settle(index, outcome)
-        self._running, self._running_since = [], None
+        with self._changed:  # whoever closes the batcher goes through the batches
+            self._in_flight.remove_oldest()
 
 
 def _closing_error(reason: type[ServiceError]) -> ServiceError:

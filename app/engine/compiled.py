@@ -7,6 +7,8 @@ See docs/decisions/0007-compile.md.
 
 import os
 import time
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,41 +17,57 @@ import structlog
 import torch
 from torch import nn
 
-from app.engine.protocol import StartError, Vectors
-from app.engine.tower import forward, join
+from app.engine.device import explain_device_errors
+from app.engine.protocol import DeviceOutOfMemoryError, Pixels, StartError, UInt8Array, Vectors
+from app.engine.tower import forward, join, stack
 
 _log = structlog.get_logger(__name__)
 
 # torch counts the shapes of all towers of a process together, and stops at 8 unless told otherwise.
 _MOST_SHAPES = 64
+# With CUDA graphs the first call of a shape warms up, and the second records what later ones
+# replay (torch/_inductor/cudagraph_trees.py). The third shows that replaying works.
+_CALLS_UNTIL_REPLAY = 3
 
 
 class CompiledRunner:
     """Runs a tower compiled for a few batch sizes, padding a batch to the next of them.
 
     Everything happens on one thread of its own, since CUDA graphs belong to the thread that
-    recorded them, and so do the compiler's settings.
+    recorded them, and so do the compiler's settings. A graph's results lie where its next replay
+    puts others, so one batch is in flight at a time.
     """
 
-    def __init__(self, tower: nn.Module, device: torch.device, max_batch_size: int) -> None:
+    batches_in_flight = 1
+
+    def __init__(self, tower: nn.Module, device: torch.device) -> None:
         _make_cache_folder()
         mode = "reduce-overhead" if device.type == "cuda" else None  # CUDA graphs
         compiled = torch.compile(tower, dynamic=False, fullgraph=True, mode=mode)
         self._forward = partial(forward, compiled, device)
-        self._buckets = bucket_sizes(max_batch_size)
+        self._buckets: tuple[int, ...] = ()
+        self._warm_up_calls = _CALLS_UNTIL_REPLAY if device.type == "cuda" else 1
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
-    def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
-        """Compute the vectors of a batch; see `app.engine.tower.TowerRunner`."""
-        return self._thread.submit(self._run, pixels, patches).result()
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+        """Put a batch off until it is waited for; see `app.engine.runner.Runner`."""
+        return lambda: self._thread.submit(self._run, stack(pixels), patches).result()
 
-    def warm_up(self, image_side: int) -> None:
-        """Compile every bucket, or read it from the disk; raises `StartError` when that fails."""
-        for bucket in self._buckets:
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Compile every bucket, or read it from the disk; raises `StartError` when that fails.
+
+        The largest comes first: the others then fit into the memory that it took.
+        """
+        self._buckets = bucket_sizes(max_batch_size)
+        for bucket in reversed(self._buckets):
             start = time.monotonic()
             try:
-                self.run(torch.zeros(bucket, image_side, image_side, 3, dtype=torch.uint8), True)
-            except Exception as error:  # whatever it is, there is no compiled tower
+                with explain_device_errors():
+                    for _ in range(self._warm_up_calls):
+                        self.begin([image] * bucket, patches=True)()
+            except DeviceOutOfMemoryError:
+                raise
+            except Exception as error:  # whatever else it is, there is no compiled tower
                 raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
 
@@ -93,6 +111,8 @@ def _configure_compiler() -> None:
     import torch._dynamo.config
     import torch._inductor.config
 
+    # It advises TF32 for float32; who asks for float32 here means all of its digits.
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     torch._dynamo.config.recompile_limit = _MOST_SHAPES
     torch._inductor.config.compile_threads = 1  # else processes with a torch each, for ever
 

@@ -15,6 +15,14 @@ _DTYPES = {
     "int8": torch.int8,
 }
 
+# cudaError_t of the CUDA runtime: of pinned host memory too, which no allocator of torch retries.
+_CUDA_ERROR_MEMORY_ALLOCATION = 2
+_OUT_OF_MEMORY_WORDS = (
+    "can't allocate memory",  # the CPU's allocator
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
 
 def pick_device(name: str) -> torch.device:
     """Resolve `auto`, and see that the device is there; raises `StartError`."""
@@ -26,6 +34,13 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise StartError(f"SIGLIP_DEVICE={name} cannot be used on this machine") from error
     return device
+
+
+def configure_device(device: torch.device) -> None:
+    """Choose, once in a process, how a device computes attention."""
+    if device.type == "cuda":
+        # cuDNN's attention plans anew for every shape in every thread; flash attention does not.
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -50,19 +65,22 @@ def explain_device_errors() -> Iterator[None]:
     """Turn what torch raises of a device into `DeviceOutOfMemoryError` and `DeviceLostError`."""
     try:
         yield
-    except torch.AcceleratorError as error:
-        raise DeviceLostError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
         if _is_out_of_memory(error):
             raise DeviceOutOfMemoryError from error
+        if isinstance(error, torch.AcceleratorError):
+            raise DeviceLostError(str(error)) from error
         raise
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell it also on the CPU, where torch raises a plain RuntimeError."""
-    return isinstance(
-        error, torch.OutOfMemoryError | MemoryError
-    ) or "can't allocate memory" in str(error)
+    """Tell it by type or code; and by words where torch raises a plain RuntimeError."""
+    if isinstance(error, torch.AcceleratorError):
+        # The type has no stub for its code. Any other code leaves the device's state unknown.
+        return getattr(error, "error_code", None) == _CUDA_ERROR_MEMORY_ALLOCATION
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in _OUT_OF_MEMORY_WORDS
+    )
 
 
 def _capabilities(device: torch.device) -> Mapping[str, Any]:

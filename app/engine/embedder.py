@@ -1,7 +1,7 @@
 """A SigLIP model of fixed resolution behind the engine, and the one way to load any model."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,13 +9,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from app.engine.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.compiled import CompiledRunner
-from app.engine.device import explain_device_errors, pick_device, pick_dtype
+from app.engine.cuda import CudaRunner
+from app.engine.device import (
+    configure_device,
+    explain_device_errors,
+    pick_device,
+    pick_dtype,
+)
 from app.engine.loading import LoadedNaflex, LoadedSiglip, load_model, space_of
 from app.engine.naflex_embedder import load_naflex_embedder
 from app.engine.protocol import Embedder, ModelInfo, Pixels, StartError, UInt8Array, Vectors
+from app.engine.runner import Runner
 from app.engine.selftest import check_against_reference, draw_test_image
-from app.engine.tower import PlainRunner, TowerRunner
+from app.engine.tower import PlainRunner
 from model import SiglipImageProcessor, SiglipVisionModel
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
 
@@ -31,7 +39,7 @@ class SiglipEmbedder:
     def __init__(
         self,
         loaded: LoadedSiglip,
-        runner: TowerRunner,
+        runner: Runner[Vectors],
         space: str,
         device: torch.device,
         dtype: torch.dtype,
@@ -58,14 +66,25 @@ class SiglipEmbedder:
         """Squash upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
         return self._processor.resize(image)
 
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches to begin before waiting for the first."""
+        return self._runner.batches_in_flight
+
+    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
+        """Begin a batch: uint8 (batch, height, width, 3); call the result, once, for its vectors.
+
+        Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
+        """
+        with explain_device_errors():
+            return explain_device_errors()(self._runner.begin(pixels, patches))
+
     def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Compute the vectors of a batch: uint8 (batch, height, width, 3) -> `Vectors`.
 
         Raises `DeviceOutOfMemoryError` and `DeviceLostError`.
         """
-        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-        with explain_device_errors():
-            return self._runner.run(batch, patches)
+        return self.begin(pixels, patches)()
 
     def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Compute the same with the reference forward in float32, on the CPU.
@@ -93,7 +112,7 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     model: str,
     device: str = "auto",
     dtype: str = "auto",
-    max_batch_size: int = 8,
+    max_batch_size: int | None = None,
     *,
     compiled: bool = False,
     decode: str = "exact",
@@ -103,12 +122,14 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
 ) -> Embedder:
     """Load a model by hub id, local folder or `random:<shape>`, warm it up and test it.
 
-    `decode` is how the caller decodes images, exact or fast: it counts towards the space. With
-    `random_fallback` an unreachable hub leads to random weights instead of an error. `sha256` is
-    what the weight files must have, if given. Raises `StartError`.
+    Without a `max_batch_size` there is one that suits the device and fits into it. `decode` is how
+    the caller decodes images, exact or fast: it counts towards the space. With `random_fallback` an
+    unreachable hub leads to random weights instead of an error. `sha256` is what the weight files
+    must have, if given. Raises `StartError`.
     """
     torch_device = pick_device(device)
     torch_dtype = pick_dtype(dtype, torch_device)
+    configure_device(torch_device)
     if compiled and torch_dtype == torch.int8:
         raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
     loaded = load_model(model, revision, sha256, random_fallback=random_fallback)
@@ -130,15 +151,24 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
         packed=not compiled,
         consume=True,
     )
-    runner = (CompiledRunner if compiled else PlainRunner)(tower, torch_device, max_batch_size)
+    runner = _pick_runner(torch_device, compiled=compiled)(tower, torch_device)
     embedder = SiglipEmbedder(loaded, runner, hashing.result(), torch_device, torch_dtype)
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
-    runner.warm_up(embedder.info.image_size)
+    suitable = pick_max_batch_size(torch_device, embedder.info.max_patches)
+    size = fit_batch_size(runner, test_pixels[0], max_batch_size, suitable)
     vectors = embedder.embed(test_pixels, patches=True)
     cosine = check_against_reference(vectors, expected, embedder.info.dtype)
-    embedder.info = replace(embedder.info, selftest_cosine=cosine)
+    embedder.info = replace(embedder.info, max_batch_size=size, selftest_cosine=cosine)
     return embedder
+
+
+def _pick_runner(
+    device: torch.device, *, compiled: bool
+) -> type[CompiledRunner | CudaRunner | PlainRunner]:
+    if compiled:
+        return CompiledRunner
+    return CudaRunner if device.type == "cuda" else PlainRunner
 
 
 def _reference_vectors(loaded: LoadedSiglip, pixels: UInt8Array) -> Vectors:

@@ -7,7 +7,8 @@ is computed once more in float32 before its image fails.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import structlog
@@ -17,7 +18,7 @@ from app.engine.protocol import (
     DeviceOutOfMemoryError,
     Embedder,
     Float32Array,
-    Pixels,
+    Pending,
     UInt8Array,
     UnevenVectors,
     Vectors,
@@ -29,7 +30,7 @@ _log = structlog.get_logger(__name__)
 # After so long with smaller batches a larger one is tried again.
 _CAUTION_S = 300.0
 
-Embed = Callable[[Pixels, bool], Vectors | UnevenVectors]
+Result = TypeVar("Result")
 
 
 class ImageVectors(NamedTuple):
@@ -66,34 +67,34 @@ class Forward:
             self._shrunk_at = time.monotonic()
         return self._limit
 
+    def begin(self, batch: Sequence[Wanted]) -> Callable[[], list[Outcome]]:
+        """Begin a batch; call the result, once, to wait for its outcomes.
+
+        Both raise only `DeviceLostError`, and what is no `Exception`. What else goes wrong with one
+        batch is dealt with when that batch is waited for.
+        """
+        pixels, patches = _inputs_of(batch)
+        pending = _try(len(batch), lambda: self._embedder.begin(pixels, patches))
+        return partial(self._finish, batch, pending)
+
     def run(self, batch: Sequence[Wanted]) -> list[Outcome]:
-        """Compute a batch; raises only `DeviceLostError`, and what is no `Exception`."""
-        outcomes, failure = self._try(batch)
-        if failure is None:
+        """Compute a batch; raises what `begin` raises."""
+        return self.begin(batch)()
+
+    def _finish(self, batch: Sequence[Wanted], pending: Pending | ServiceError) -> list[Outcome]:
+        outcomes: list[Outcome] | ServiceError
+        if isinstance(pending, ServiceError):
+            outcomes = pending
+        else:
+            outcomes = _try(len(batch), lambda: _outcomes_of(batch, pending()))
+        if not isinstance(outcomes, ServiceError):
             return self._retry_in_float32(batch, outcomes)
-        if isinstance(failure, OutOfMemoryError):
+        if isinstance(outcomes, OutOfMemoryError):
             self._limit, self._shrunk_at = max(1, len(batch) // 2), time.monotonic()
         if len(batch) == 1:
-            return [failure]
+            return [outcomes]
         middle = len(batch) // 2
         return [*self.run(batch[:middle]), *self.run(batch[middle:])]
-
-    def _try(self, batch: Sequence[Wanted]) -> tuple[list[Outcome], ServiceError | None]:
-        """Return outcomes, or why there are none.
-
-        Not from within `except`: what is tried next must not share the memory with the frames, and
-        the tensors, of what failed.
-        """
-        try:
-            return self._embed(self._embedder.embed, batch), None
-        except DeviceLostError:
-            raise
-        except DeviceOutOfMemoryError:
-            _log.warning("batch is too large for the device", images=len(batch))
-            return [], OutOfMemoryError("the device is out of memory", retry_after_s=5)
-        except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
-            _log.error("batch failed", images=len(batch), error=type(error).__name__, exc_info=True)
-            return [], InternalError("the model failed on this image")
 
     def _retry_in_float32(self, batch: Sequence[Wanted], outcomes: list[Outcome]) -> list[Outcome]:
         """Replace the outcomes that are not finite, where more precision helps."""
@@ -101,7 +102,9 @@ class Forward:
         if not bad:
             return outcomes
         try:
-            again = self._embed(self._embedder.embed_in_float32, [batch[i] for i in bad])
+            bad_ones = [batch[i] for i in bad]
+            vectors = self._embedder.embed_in_float32(*_inputs_of(bad_ones))
+            again = _outcomes_of(bad_ones, vectors)
         except DeviceLostError:
             raise
         except Exception as error:  # noqa: BLE001 # the first outcomes stand
@@ -112,10 +115,31 @@ class Forward:
             outcomes[i] = outcome
         return outcomes
 
-    @staticmethod
-    def _embed(embed: Embed, batch: Sequence[Wanted]) -> list[Outcome]:
-        vectors = embed([image.pixels for image in batch], any(image.patches for image in batch))
-        return [_row(vectors, row, image.patches) for row, image in enumerate(batch)]
+
+def _try(images: int, compute: Callable[[], Result]) -> Result | ServiceError:
+    """Return what `compute` returns, or why it failed; raises `DeviceLostError`.
+
+    What is tried next is not tried from within `except`: it must not share the memory with the
+    frames, and the tensors, of what failed.
+    """
+    try:
+        return compute()
+    except DeviceLostError:
+        raise
+    except DeviceOutOfMemoryError:
+        _log.warning("batch is too large for the device", images=images)
+        return OutOfMemoryError("the device is out of memory", retry_after_s=5)
+    except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
+        _log.error("batch failed", images=images, error=type(error).__name__, exc_info=True)
+        return InternalError("the model failed on this image")
+
+
+def _inputs_of(batch: Sequence[Wanted]) -> tuple[list[UInt8Array], bool]:
+    return [image.pixels for image in batch], any(image.patches for image in batch)
+
+
+def _outcomes_of(batch: Sequence[Wanted], vectors: Vectors | UnevenVectors) -> list[Outcome]:
+    return [_row(vectors, row, image.patches) for row, image in enumerate(batch)]
 
 
 def _row(vectors: Vectors | UnevenVectors, row: int, patches: bool) -> Outcome:

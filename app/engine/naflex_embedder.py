@@ -9,17 +9,12 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
+from app.engine.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.device import explain_device_errors
 from app.engine.loading import LoadedNaflex, space_of
-from app.engine.naflex_tower import NaflexRunner
-from app.engine.protocol import (
-    DeviceOutOfMemoryError,
-    ModelInfo,
-    Pixels,
-    StartError,
-    UInt8Array,
-    UnevenVectors,
-)
+from app.engine.naflex_tower import CudaNaflexRunner, PlainNaflexRunner
+from app.engine.protocol import ModelInfo, Pixels, StartError, UInt8Array, UnevenVectors
+from app.engine.runner import Runner
 from app.engine.selftest import check_against_reference, draw_test_image
 from model import Siglip2ImageProcessor, Siglip2VisionModel
 from model.modeling_siglip2_fused import FusedSiglip2Transformer
@@ -31,7 +26,7 @@ class NaflexEmbedder:
     def __init__(
         self,
         loaded: LoadedNaflex,
-        runner: NaflexRunner,
+        runner: Runner[UnevenVectors],
         space: str,
         device: torch.device,
         dtype: torch.dtype,
@@ -57,13 +52,25 @@ class NaflexEmbedder:
         """Resize upright RGB pixels to whole patches, about as wide to high: -> uint8 (h, w, 3)."""
         return self._processor.resize(image)
 
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches to begin before waiting for the first."""
+        return self._runner.batches_in_flight
+
+    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], UnevenVectors]:
+        """Begin a batch: uint8 (height, width, 3) each, of any size; the result waits for it, once.
+
+        Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
+        """
+        with explain_device_errors():
+            return explain_device_errors()(self._runner.begin(pixels, patches))
+
     def embed(self, pixels: Pixels, patches: bool = False) -> UnevenVectors:
         """Compute the vectors of a batch: uint8 (height, width, 3) each, of any size.
 
         Raises `DeviceOutOfMemoryError` and `DeviceLostError`.
         """
-        with explain_device_errors():
-            return self._runner.run(list(pixels), patches)
+        return self.begin(pixels, patches)()
 
     def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> UnevenVectors:
         """Compute the same with the reference forward in float32, on the CPU.
@@ -82,7 +89,7 @@ def load_naflex_embedder(
     loaded: LoadedNaflex,
     device: torch.device,
     dtype: torch.dtype,
-    max_batch_size: int,
+    max_batch_size: int | None,
     decode: str,
 ) -> NaflexEmbedder:
     """Make a loaded NaFlex model ready: packed for inference, warmed up, tested.
@@ -96,24 +103,15 @@ def load_naflex_embedder(
     with ThreadPoolExecutor(1) as pool:  # hashing takes one core, packing another
         space = pool.submit(space_of, loaded, dtype, decode)
         tower = FusedSiglip2Transformer(loaded.model.vision_model, loaded.processor, device, dtype)
-    runner = NaflexRunner(tower, loaded.processor.pack, device)
+    pick_runner = CudaNaflexRunner if device.type == "cuda" else PlainNaflexRunner
+    runner = pick_runner(tower, loaded.processor.pack, device)
     embedder = NaflexEmbedder(loaded, runner, space.result(), device, dtype)
-    if device.type != "cpu":
-        _warm_up(embedder, test_pixels[0], max_batch_size)
+    suitable = pick_max_batch_size(device, embedder.info.max_patches)
+    size = fit_batch_size(runner, test_pixels[0], max_batch_size, suitable)
     vectors = embedder.embed(test_pixels, True)
     cosine = check_against_reference(vectors, expected, embedder.info.dtype)
-    embedder.info = replace(embedder.info, selftest_cosine=cosine)
+    embedder.info = replace(embedder.info, max_batch_size=size, selftest_cosine=cosine)
     return embedder
-
-
-def _warm_up(embedder: NaflexEmbedder, pixels: UInt8Array, max_batch_size: int) -> None:
-    """Run the largest batch once: on anything but the CPU first use is slow."""
-    try:
-        embedder.embed([pixels] * max_batch_size, patches=True)
-    except DeviceOutOfMemoryError as error:
-        raise StartError(
-            f"SIGLIP_MAX_BATCH_SIZE={max_batch_size} exceeds the device's memory"
-        ) from error
 
 
 def _draw_test_images(processor: Siglip2ImageProcessor) -> list[UInt8Array]:

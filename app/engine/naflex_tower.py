@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from app.engine.protocol import Float32Array, UInt8Array, UnevenVectors
+from app.engine.cuda import BATCHES_IN_FLIGHT, CudaPipeline
+from app.engine.protocol import Float32Array, Pixels, UInt8Array, UnevenVectors, Vectors
+from app.engine.runner import run_largest_batches
 from app.engine.tower import forward
 
 Pack = Callable[[Sequence[UInt8Array]], tuple[torch.Tensor, list[tuple[int, int]]]]
@@ -23,16 +25,29 @@ class PackedTower(Protocol):
         ...
 
 
-class NaflexRunner:
-    """Runs a tower on packed images; on the CPU, each core takes whole images, as `PlainRunner`."""
+class PlainNaflexRunner:
+    """Runs a tower on packed images; on the CPU, each core takes whole images, as `PlainRunner`.
+
+    See `app.engine.runner.Runner`.
+    """
+
+    batches_in_flight = 1
 
     def __init__(self, tower: PackedTower, pack: Pack, device: torch.device) -> None:
         self._tower, self._pack, self._device = tower, pack, device
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
 
-    def run(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
-        """Compute the vectors of a batch: uint8 (height, width, 3) each, in host memory."""
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Run the largest batch once where first use is slow: on anything but the CPU."""
+        if self._device.type != "cpu":
+            run_largest_batches(self, image, max_batch_size)
+
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
+        """Put a batch off until it is waited for."""
+        return partial(self._run, list(pixels), patches)
+
+    def _run(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
         share, rest = divmod(len(pixels), self._threads)
         if self._threads == 1 or rest:
             return self._forward(pixels, patches)
@@ -42,11 +57,38 @@ class NaflexRunner:
     def _forward(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
         packed, grids = self._pack(pixels)
         tower = partial(self._tower, spatial_shapes=grids)
-        vectors = forward(tower, self._device, packed, patches)
-        if vectors.patches is None:
-            return UnevenVectors(vectors.pooled, None)
-        ends = np.cumsum([rows * columns for rows, columns in grids])[:-1]
-        return UnevenVectors(vectors.pooled, np.split(vectors.patches, ends))
+        return _unpack(forward(tower, self._device, packed, patches), grids)
+
+
+class CudaNaflexRunner:
+    """Runs a tower on packed images on a CUDA device; see `app.engine.cuda`."""
+
+    batches_in_flight = BATCHES_IN_FLIGHT
+
+    def __init__(self, tower: PackedTower, pack: Pack, device: torch.device) -> None:
+        self._tower, self._pack = tower, pack
+        self._pipeline = CudaPipeline(device)
+
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Run the largest batches once: first use is slow, and takes the memory that is needed."""
+        run_largest_batches(self, image, max_batch_size)
+
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
+        """Queue a batch."""
+        packed, grids = self._pack(list(pixels))
+        tower = partial(self._tower, spatial_shapes=grids)
+        wait = self._pipeline.begin(
+            tower, packed.shape, lambda staged: np.copyto(staged, packed.numpy()), patches
+        )
+        return lambda: _unpack(wait(), grids)
+
+
+def _unpack(vectors: Vectors, grids: Sequence[tuple[int, int]]) -> UnevenVectors:
+    """Give each image its own patches: (all patches, dim) -> (own patches, dim) each."""
+    if vectors.patches is None:
+        return UnevenVectors(vectors.pooled, None)
+    ends = np.cumsum([rows * columns for rows, columns in grids])[:-1]
+    return UnevenVectors(vectors.pooled, np.split(vectors.patches, ends))
 
 
 def _join(parts: Sequence[UnevenVectors]) -> UnevenVectors:

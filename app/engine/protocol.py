@@ -1,6 +1,6 @@
 """The one seam of the engine: what a model must offer, and what it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -49,6 +49,10 @@ class UnevenVectors(NamedTuple):
     """(own patches, dim) for each image, or None when they were not asked for."""
 
 
+Pending = Callable[[], Vectors | UnevenVectors]
+"""A batch that has begun: calling it, once, waits for its vectors."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """What a caller may know of the loaded model; sizes in pixels.
@@ -67,6 +71,8 @@ class ModelInfo:
     device: str
     dtype: str
     pretrained: bool
+    max_batch_size: int = 1
+    """Images in one forward pass, as found out at the start."""
     selftest_cosine: float | None = None
     """Least cosine of the start's self-test to the float32 reference."""
 
@@ -74,7 +80,8 @@ class ModelInfo:
 class Embedder(Protocol):
     """A loaded model. `resize` may run in many threads at once, the rest runs in one.
 
-    The two that compute may raise `DeviceOutOfMemoryError`, `DeviceLostError` and anything else.
+    All that compute, waiting for a batch included, may raise `DeviceOutOfMemoryError`,
+    `DeviceLostError` and anything else.
     """
 
     @property
@@ -82,12 +89,27 @@ class Embedder(Protocol):
         """Describe the model."""
         ...
 
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches to begin before waiting for the first: 1 where a second gains nothing.
+
+        More may be begun; each then takes memory of its own.
+        """
+        ...
+
     def resize(self, image: Image.Image) -> UInt8Array:
         """Bring upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
         ...
 
+    def begin(self, pixels: Pixels, patches: bool = False) -> Pending:
+        """Begin to compute the vectors of a batch of what `resize` gave.
+
+        The pixels may be read until the batch has been waited for, in the order of beginning.
+        """
+        ...
+
     def embed(self, pixels: Pixels, patches: bool = False) -> Vectors | UnevenVectors:
-        """Compute the vectors of a batch of what `resize` gave."""
+        """Begin a batch and wait for its vectors."""
         ...
 
     def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors | UnevenVectors:

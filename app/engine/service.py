@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.engine.admission import Admission
-from app.engine.batcher import Batcher, Job
+from app.engine.batcher import Batcher
 from app.engine.forward import ImageVectors, Outcome
+from app.engine.job import Job
 from app.engine.preparing import ImageSource, PreparedImage, Preparer, Preparing, SeenImage
 from app.engine.protocol import Embedder, ModelInfo, UInt8Array
 from app.engine.remote import RemoteImage
@@ -41,21 +42,21 @@ class Embedded:
 class EmbeddingService:
     """Turns encoded images into vectors; lives on one event loop and owns its threads."""
 
-    def __init__(  # noqa: PLR0913 # what a machine can carry, each with its default
+    def __init__(
         self,
         embedder: Embedder,
         *,
         decode_limits: DecodeLimits,
         decode_fast: bool = False,
-        max_batch_size: int,
         max_wait_s: float,
         queue_images: int | None = None,
         decode_memory: int = 2**30,
     ) -> None:
         self.info: ModelInfo = embedder.info
-        self.batcher = Batcher(embedder, max_batch_size=max_batch_size, max_wait_s=max_wait_s)
+        largest = embedder.info.max_batch_size
+        self.batcher = Batcher(embedder, max_batch_size=largest, max_wait_s=max_wait_s)
         self.admission = Admission(
-            self._images_per_s, least_images=2 * max_batch_size, queue_images=queue_images
+            self._images_per_s, least_images=2 * largest, queue_images=queue_images
         )
         self._preparer = Preparer(
             embedder, decode_limits, fast=decode_fast, decode_memory=decode_memory

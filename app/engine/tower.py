@@ -3,57 +3,53 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from app.engine.protocol import StartError, Vectors
+from app.engine.protocol import Pixels, UInt8Array, Vectors
+from app.engine.runner import run_largest_batches
 
 Tower = Callable[[torch.Tensor], Any]
 """uint8 (batch, height, width, 3) on its device -> `last_hidden_state` and `pooler_output`."""
 
 
-class TowerRunner(Protocol):
-    """A tower with a way to run it; `run` is for one thread at a time."""
-
-    def warm_up(self, image_side: int) -> None:
-        """Do now what would make first batches slow; raises `StartError`."""
-        ...
-
-    def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
-        """Compute the vectors of a batch: uint8 (batch, height, width, 3), in host memory."""
-        ...
-
-
 class PlainRunner:
-    """Runs a tower as it is; on the CPU, each core takes whole images where that comes out even."""
+    """Runs a tower as it is; on the CPU, each core takes whole images where that comes out even.
 
-    def __init__(self, tower: Tower, device: torch.device, max_batch_size: int) -> None:
-        self._forward = partial(forward, tower, device)
-        self._device, self._max_batch_size = device, max_batch_size
+    See `app.engine.runner.Runner`.
+    """
+
+    batches_in_flight = 1
+
+    def __init__(self, tower: Tower, device: torch.device) -> None:
+        self._forward, self._device = partial(forward, tower, device), device
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
 
-    def warm_up(self, image_side: int) -> None:
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
-        if self._device.type == "cpu":
-            return
-        shape = self._max_batch_size, image_side, image_side, 3
-        try:
-            self.run(torch.zeros(shape, dtype=torch.uint8), patches=True)
-        except torch.OutOfMemoryError as error:
-            message = f"SIGLIP_MAX_BATCH_SIZE={self._max_batch_size} exceeds the device's memory"
-            raise StartError(message) from error
+        if self._device.type != "cpu":
+            run_largest_batches(self, image, max_batch_size)
 
-    def run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
-        """Compute the vectors of a batch; see `TowerRunner`."""
-        share, rest = divmod(len(pixels), self._threads)
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+        """Put a batch off until it is waited for."""
+        return partial(self._run, pixels, patches)
+
+    def _run(self, pixels: Pixels, patches: bool) -> Vectors:
+        batch = stack(pixels)
+        share, rest = divmod(len(batch), self._threads)
         if self._threads == 1 or rest:
-            return self._forward(pixels, patches)
+            return self._forward(batch, patches)
         # Threads that each take whole images never wait for one another: docs/performance.md.
-        shares = torch.split(pixels, share)
+        shares = torch.split(batch, share)
         return join(list(self._pool.map(self._forward, shares, [patches] * len(shares))))
+
+
+def stack(pixels: Pixels) -> torch.Tensor:
+    """Make one tensor of a batch: uint8 (batch, height, width, 3), in host memory."""
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
 
 
 @torch.inference_mode()

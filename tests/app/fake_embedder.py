@@ -5,7 +5,9 @@ shades of red make it fail.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -20,6 +22,7 @@ from app.engine.protocol import (
     Vectors,
 )
 
+FAILS_TO_BEGIN = 200
 RAISES = 201
 GIVES_NAN = 202
 GIVES_INFINITE_PATCH = 203
@@ -40,7 +43,7 @@ _WAIT_S = 30
 
 @dataclass(frozen=True)
 class SeenBatch:
-    """One call of `embed`: the colours of its images, and whether patches were asked for."""
+    """One batch: the colours of its images, and whether patches were asked for."""
 
     colours: list[tuple[int, int, int]]
     patches: bool
@@ -50,16 +53,20 @@ class SeenBatch:
 class FakeEmbedder:
     """Vectors are (red, green, blue, 1); each of the 4 patches is its own mean colour and 2.
 
-    While `gate` is closed, `embed` waits in it; `entered` counts the calls that came as far.
+    While `gate` is closed, whoever waits for a batch waits in it; `entered` counts the batches that
+    have begun.
     """
 
     pretrained: bool = True
     memory_images: int | None = None
-    """How many images fit on the device; None is any number."""
+    """How many images of all begun batches fit on the device; None is any number."""
+    batches_in_flight: int = 1
+    max_batch_size: int = 8
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     batches: list[SeenBatch] = field(default_factory=list)
     resized: int = 0
+    _images_on_device: int = 0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -77,12 +84,13 @@ class FakeEmbedder:
             device="cpu",
             dtype="float32",
             pretrained=self.pretrained,
+            max_batch_size=self.max_batch_size,
             selftest_cosine=0.99987,
         )
 
     @property
     def computed(self) -> list[tuple[int, int, int]]:
-        """The colours of all images that reached `embed`, in order."""
+        """The colours of all images that were computed, in order."""
         return [colour for batch in self.batches for colour in batch.colours]
 
     def resize(self, image: Image.Image) -> UInt8Array:
@@ -92,25 +100,37 @@ class FakeEmbedder:
             raise RuntimeError("resize failed")
         return pixels[1:] if pixels[0, 0, 0] == RESIZES_WRONG else pixels
 
-    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
+    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
         pixels = np.asarray(pixels)
-        self.entered.release()
-        assert self.gate.wait(_WAIT_S), "the gate stayed closed"
         colours = [(int(row[0, 0, 0]), int(row[0, 0, 1]), int(row[0, 0, 2])) for row in pixels]
-        self.batches.append(SeenBatch(colours, patches))
-        reds = np.array([red for red, _, _ in colours])
+        self.entered.release()
+        if any(red == FAILS_TO_BEGIN for red, _, _ in colours):
+            raise RuntimeError("begin failed")
+        batch, images = SeenBatch(colours, patches), self._images_on_device + len(pixels)
+        if self.memory_images is not None and images > self.memory_images:
+            self.batches.append(batch)
+            raise DeviceOutOfMemoryError
+        self._images_on_device = images
+        return partial(self._wait, pixels, batch)
+
+    def _wait(self, pixels: UInt8Array, batch: SeenBatch) -> Vectors:
+        assert self.gate.wait(_WAIT_S), "the gate stayed closed"
+        self.batches.append(batch)
+        self._images_on_device -= len(pixels)
+        reds = np.array([red for red, _, _ in batch.colours])
         if ENDS_THREAD in reds:
             raise SystemExit
-        if self.memory_images is not None and len(reds) > self.memory_images:
-            raise DeviceOutOfMemoryError
         if LOSES_DEVICE in reds:
             raise DeviceLostError
         if RAISES in reds:
             raise RuntimeError("embed failed")
-        vectors = _colour_vectors(pixels, patches=patches)
+        vectors = _colour_vectors(pixels, patches=batch.patches)
         _spoil(vectors, reds)
         vectors.pooled[reds == GIVES_NAN_BUT_IN_FLOAT32, 0] = np.nan
         return Vectors(vectors.pooled[:-1], None) if LOSES_A_ROW in reds else vectors
+
+    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
+        return self.begin(pixels, patches)()
 
     def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
         pixels = np.asarray(pixels)
@@ -119,8 +139,8 @@ class FakeEmbedder:
         return vectors
 
     def wait_until_entered(self) -> None:
-        """Wait until one more call of `embed` has begun."""
-        assert self.entered.acquire(timeout=_WAIT_S), "embed was not called"
+        """Wait until one more batch has begun."""
+        assert self.entered.acquire(timeout=_WAIT_S), "no batch has begun"
 
 
 def expected_pooled(colour: tuple[int, int, int]) -> list[float]:

@@ -82,6 +82,19 @@ def test_bfloat16_of_a_deep_tower_stays_within_cosine_0_9999(pixels: torch.Tenso
     assert least_cosine(result.last_hidden_state, expected.last_hidden_state) >= 0.9999
 
 
+def test_bfloat16_as_another_device_computes_it_stays_as_near(pixels: torch.Tensor) -> None:
+    """Unpacked, without the CPU's own layers and attention: the arithmetic of the CUDA path."""
+    model = lively_model()
+    expected = model(SiglipImageProcessor().normalize(pixels[:2]))
+    fused = FusedVisionTransformer(
+        model.vision_model, SiglipImageProcessor(), CPU, torch.bfloat16, packed=False
+    )
+    result = fused(pixels[:2])
+    assert {type(layer.fc1) for layer in fused.layers} == {PlainLinear}
+    assert least_cosine(result.pooler_output, expected.pooler_output) >= 0.9999
+    assert least_cosine(result.last_hidden_state, expected.last_hidden_state) >= 0.9999
+
+
 def test_any_rescaling_mean_and_deviation_goes_into_the_weights(pixels: torch.Tensor) -> None:
     processor = SiglipImageProcessor(
         rescale_factor=1 / 200, image_mean=(0.48, 0.45, 0.4), image_std=(0.27, 0.26, 0.28)

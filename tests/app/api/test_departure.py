@@ -29,9 +29,9 @@ def wait_for_queue(service: ServiceServer, images: int) -> None:
 
 
 def test_images_of_a_client_that_left_are_never_computed() -> None:
-    fake = FakeEmbedder()
+    fake = FakeEmbedder(max_batch_size=1)
     fake.gate.clear()
-    with run_service(Settings(max_batch_size=1, queue_images=64), fake) as service:
+    with run_service(Settings(queue_images=64), fake) as service:
         running = send(service, (1, 1, 1))
         assert fake.entered.acquire(timeout=WAIT_S)
         leaving = [send(service, (2, shade, 0)) for shade in range(20)]

@@ -40,8 +40,8 @@ BATCH_FORMS = ("multipart", "json")
 @pytest.fixture
 def gated() -> Iterator[tuple[ServiceServer, FakeEmbedder]]:
     """A service of its own, with room for four images, whose embedder can be held."""
-    fake = FakeEmbedder()
-    settings = Settings(max_images=4, queue_images=4, max_batch_size=2)
+    fake = FakeEmbedder(max_batch_size=2)
+    settings = Settings(max_images=4, queue_images=4)
     with run_service(settings, fake) as service:
         yield service, fake
         fake.gate.set()

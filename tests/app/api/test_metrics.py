@@ -45,7 +45,7 @@ def series(samples: Samples, name: str) -> set[frozenset[tuple[str, str]]]:
 
 
 def test_images_are_counted_by_what_became_of_them() -> None:
-    with run_service(Settings(max_batch_size=4), FakeEmbedder()) as service:
+    with run_service(Settings(), FakeEmbedder(max_batch_size=4)) as service:
         before = scrape(service)
         post_images(service.client, "multipart", [GOOD, GOOD])
         post_images(service.client, "multipart", [GOOD, BROKEN, GOOD])  # all or nothing
@@ -106,7 +106,7 @@ def test_refusals_are_counted_by_their_code() -> None:
 
 
 def test_batches_and_stages_are_counted() -> None:
-    with run_service(Settings(max_batch_size=4), FakeEmbedder()) as service:
+    with run_service(Settings(), FakeEmbedder(max_batch_size=4)) as service:
         before = scrape(service)
         post_images(service.client, "multipart", [GOOD] * 6)
         after = scrape(service)

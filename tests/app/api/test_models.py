@@ -1,6 +1,7 @@
 """What /v1/models tells, and that it tells the truth of every state."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -25,6 +26,7 @@ FAKE = {
     "dtype": "float32",
     "device": "cpu",
     "pretrained": True,
+    "max_batch_size": 8,
     "limits": {"images": 7, "image_bytes": 1000, "body_bytes": 2000},
 }
 
@@ -48,6 +50,18 @@ def test_another_id_is_not_found_and_not_echoed(server: ServiceServer, model_id:
     check_error(answer, 404, "not_found")
     assert "colours" not in answer.text
     assert "aaaa" not in answer.text
+
+
+@pytest.mark.parametrize(("asked_for", "images"), [("auto", 8), (3, 3)])
+def test_the_largest_batch_is_told(asked_for: Literal["auto"] | int, images: int) -> None:
+    settings = Settings(
+        model="random:tiny-patch8-32", device="cpu", dtype="float32", max_batch_size=asked_for
+    )
+    with run_service(settings) as service:
+        service.wait_for_status("ok")
+        (model,) = service.client.get("/v1/models").json()["data"]
+
+    assert model["max_batch_size"] == images
 
 
 def test_random_weights_are_told() -> None:

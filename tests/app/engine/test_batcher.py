@@ -8,9 +8,10 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
-from app.engine import batcher as batcher_module
-from app.engine.batcher import Batcher, Job
+from app.engine import in_flight
+from app.engine.batcher import Batcher
 from app.engine.forward import ImageVectors, Outcome
+from app.engine.job import Job
 from app.engine.protocol import UInt8Array
 from app.errors import DrainingError, InternalError, NonFiniteError, WorkerDeadError
 from tests.app.fake_embedder import (
@@ -397,7 +398,7 @@ def test_a_batch_that_does_not_come_back_is_a_stall_and_nobody_waits_for_it(
     assert not batcher.stalled
     assert not batcher.lost
 
-    monkeypatch.setattr(batcher_module, "_STALL_S", 0.0)
+    monkeypatch.setattr(in_flight, "_STALL_S", 0.0)
     wait_until(lambda: batcher.stalled and batcher.lost)
     batcher.fail_all()
 

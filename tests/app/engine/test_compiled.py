@@ -98,7 +98,7 @@ def test_a_cache_folder_that_cannot_be_made_stops_the_start(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "cache"))
 
     with pytest.raises(StartError, match="TORCHINDUCTOR_CACHE_DIR"):
-        CompiledRunner(torch.nn.Identity(), torch.device("cpu"), 1)
+        CompiledRunner(torch.nn.Identity(), torch.device("cpu"))
 
 
 def test_8_bit_layers_are_not_compiled(checkpoint: ReferenceCheckpoint) -> None:

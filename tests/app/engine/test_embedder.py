@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from app.engine.embedder import SiglipEmbedder, StartError, load_embedder
+from app.engine.protocol import DeviceOutOfMemoryError
 from model.modeling_siglip_vision_fused import FusedEncoderLayer
 from tests.app.answers import cosines
 from tests.app.images import scene
@@ -144,6 +145,45 @@ def test_the_model_describes_itself(tiny_checkpoint: ReferenceCheckpoint) -> Non
     assert info.model == tiny_checkpoint.folder.name
     assert info.revision is None
     assert info.pretrained
+    assert info.max_batch_size == 4
+
+
+def test_without_a_batch_size_there_is_one_for_the_device(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    assert load(tiny_checkpoint.folder, max_batch_size=None).info.max_batch_size == 8
+
+
+def test_batches_that_have_begun_give_what_embedding_gives(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    embedder = load(tiny_checkpoint.folder)
+    pixels = np.stack([embedder.resize(scene(seed)) for seed in range(3)])
+    assert embedder.batches_in_flight == 1
+
+    waits = [embedder.begin(pixels[:2], patches=True), embedder.begin(list(pixels[1:]))]
+
+    expected = embedder.embed(pixels, patches=True)
+    first, second = (wait() for wait in waits)
+    np.testing.assert_allclose(first.pooled, expected.pooled[:2], atol=1e-5)
+    np.testing.assert_allclose(second.pooled, expected.pooled[1:], atol=1e-5)
+    assert first.patches is not None
+    assert second.patches is None
+
+
+def test_lack_of_memory_is_told_by_whoever_waits(
+    tiny_checkpoint: ReferenceCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = load(tiny_checkpoint.folder)
+    wait = embedder.begin(np.zeros((1, 32, 32, 3), np.uint8))
+
+    def take_too_much(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(FusedEncoderLayer, "forward", take_too_much)
+
+    with pytest.raises(DeviceOutOfMemoryError):
+        wait()
 
 
 def test_auto_takes_a_dtype_that_there_is(tiny_checkpoint: ReferenceCheckpoint) -> None:

@@ -5,11 +5,13 @@ import pytest
 
 from app.engine.forward import Forward, ImageVectors, Outcome, Wanted
 from app.engine.protocol import DeviceLostError
-from app.errors import NonFiniteError, OutOfMemoryError
+from app.errors import InternalError, NonFiniteError, OutOfMemoryError
 from tests.app.fake_embedder import (
+    FAILS_TO_BEGIN,
     GIVES_NAN,
     GIVES_NAN_BUT_IN_FLOAT32,
     LOSES_DEVICE,
+    RAISES,
     SIDE,
     FakeEmbedder,
     expected_pooled,
@@ -41,6 +43,29 @@ def test_a_batch_too_large_for_the_device_is_halved_and_the_size_remembered() ->
 
     assert sizes_of(fake) == [8, 4, 2, 2, 4, 2, 2]
     assert forward.batch_limit == 2
+
+
+def test_of_two_batches_that_do_not_fit_together_the_second_is_halved_after_the_first() -> None:
+    fake = FakeEmbedder(memory_images=5)
+    forward = Forward(fake, 4)
+
+    first, second = forward.begin(images(*range(4))), forward.begin(images(*range(4, 8)))
+
+    assert sizes_of(fake) == [4]  # the second could not begin
+    check_vectors(first(), *range(4))
+    check_vectors(second(), *range(4, 8))
+    assert sizes_of(fake) == [4, 4, 2, 2]
+    assert forward.batch_limit == 2
+
+
+@pytest.mark.parametrize("fault", [FAILS_TO_BEGIN, RAISES])
+def test_a_batch_that_fails_is_dealt_with_when_it_is_waited_for(fault: int) -> None:
+    forward = Forward(FakeEmbedder(), 4)
+
+    outcomes = forward.begin(images(1, fault, 3))()
+
+    check_vectors([outcomes[0], outcomes[2]], 1, 3)
+    assert isinstance(outcomes[1], InternalError)
 
 
 def test_after_a_while_a_larger_batch_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

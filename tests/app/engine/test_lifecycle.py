@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from app.engine import batcher
+from app.engine import in_flight
 from app.engine.embedder import StartError
 from app.engine.lifecycle import Engine, Status
 from app.engine.protocol import Embedder, SelfTestError
@@ -23,7 +23,6 @@ def build(embedder: Embedder) -> EmbeddingService:
     return EmbeddingService(
         embedder,
         decode_limits=DecodeLimits(10_000, 10_000, 1_000, frozenset({"png"})),
-        max_batch_size=2,
         max_wait_s=0,
         queue_images=4,
     )
@@ -124,7 +123,7 @@ def test_a_stalled_device_is_told_and_nobody_waits_for_it(monkeypatch: pytest.Mo
         await asyncio.to_thread(fake.wait_until_entered)
         watching = asyncio.create_task(engine.watch())
         assert status_of(engine) == "ok"
-        monkeypatch.setattr(batcher, "_STALL_S", 0.0)
+        monkeypatch.setattr(in_flight, "_STALL_S", 0.0)
         async with asyncio.timeout(WAIT_S):
             with pytest.raises(WorkerDeadError):
                 await request

@@ -113,6 +113,7 @@ def test_the_model_describes_itself(written: NaflexCheckpoint) -> None:
     assert (info.dim, info.patch_size, info.max_patches) == (32, 8, MAX_PATCHES)
     assert info.image_size == 32  # 4 x 4 patches are the largest square of at most 24
     assert (info.device, info.dtype, info.pretrained) == ("cpu", "float32", True)
+    assert info.max_batch_size == 4
 
 
 def test_random_weights_of_a_naflex_shape_say_that_they_are() -> None:

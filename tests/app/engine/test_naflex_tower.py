@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.naflex_tower import NaflexRunner
+from app.engine.naflex_tower import PlainNaflexRunner
 from app.engine.protocol import UInt8Array
 
 LENGTHS = [3, 1, 4, 2]
@@ -33,21 +33,21 @@ def tower(patches: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> Sums:
 
 
 @pytest.fixture(params=[1, 2])
-def runner(request: pytest.FixtureRequest) -> NaflexRunner:
+def runner(request: pytest.FixtureRequest) -> PlainNaflexRunner:
     """A runner with one thread, and one with two."""
     threads = torch.get_num_threads()
     torch.set_num_threads(request.param)
     try:
-        return NaflexRunner(tower, pack, torch.device("cpu"))
+        return PlainNaflexRunner(tower, pack, torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 4])
-def test_images_keep_their_order_and_their_patches(runner: NaflexRunner, images: int) -> None:
+def test_images_keep_their_order_and_their_patches(runner: PlainNaflexRunner, images: int) -> None:
     pixels = [np.full((1, length, 3), length, np.uint8) for length in LENGTHS[:images]]
 
-    vectors = runner.run(pixels, patches=True)
+    vectors = runner.begin(pixels, patches=True)()
 
     assert vectors.pooled[:, 0].tolist() == LENGTHS[:images]
     assert vectors.patches is not None
@@ -56,6 +56,6 @@ def test_images_keep_their_order_and_their_patches(runner: NaflexRunner, images:
 
 
 @pytest.mark.parametrize("images", [1, 2])
-def test_patches_are_left_out_when_not_asked_for(runner: NaflexRunner, images: int) -> None:
+def test_patches_are_left_out_when_not_asked_for(runner: PlainNaflexRunner, images: int) -> None:
     pixels = [np.ones((2, 2, 3), np.uint8)] * images
-    assert runner.run(pixels, patches=False).patches is None
+    assert runner.begin(pixels, patches=False)().patches is None

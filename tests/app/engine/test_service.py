@@ -38,15 +38,13 @@ Result = TypeVar("Result")
 @pytest.fixture
 def fake() -> FakeEmbedder:
     """The embedder of `service`."""
-    return FakeEmbedder()
+    return FakeEmbedder(max_batch_size=4)
 
 
 @pytest.fixture
 def service(fake: FakeEmbedder) -> Iterator[EmbeddingService]:
     """A service with room for eight images, in batches of four."""
-    service = EmbeddingService(
-        fake, decode_limits=LIMITS, max_batch_size=4, max_wait_s=0, queue_images=8
-    )
+    service = EmbeddingService(fake, decode_limits=LIMITS, max_wait_s=0, queue_images=8)
     yield service
     fake.gate.set()
     service.close(WAIT_S)
@@ -306,7 +304,6 @@ def test_what_was_seen_of_an_image_is_told(
     service = EmbeddingService(
         FakeEmbedder(pretrained=pretrained),
         decode_limits=LIMITS,
-        max_batch_size=1,
         max_wait_s=0,
         queue_images=1,
     )

@@ -1,0 +1,143 @@
+"""Batches through a tower on a CUDA device, the copies of one beside the computing of another.
+
+There is a stream for each: while the device computes one batch, the pixels of the next come up from
+pinned memory, and the vectors of the last go down into it. docs/decisions/0013-gpu-overlap.md.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from app.engine.protocol import Pixels, UInt8Array, Vectors
+from app.engine.runner import run_largest_batches
+from app.engine.tower import Tower
+
+# One computes, and one more is ready, so that the device never waits for the host.
+BATCHES_IN_FLIGHT = 2
+
+
+class CudaPipeline:
+    """Queues batches on a device; for one thread at a time, not always the same."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._upload, self._compute, self._download = (
+            torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # of torch
+            for _ in range(3)
+        )
+        self._idle: list[_PinnedBuffers] = []
+        torch.cuda.synchronize(device)  # the tower's weights have come through another stream
+
+    @torch.inference_mode()
+    def begin(
+        self,
+        tower: Tower,
+        shape: Sequence[int],
+        fill: Callable[[UInt8Array], object],
+        patches: bool,
+    ) -> Callable[[], Vectors]:
+        """Queue a batch and return at once; call the result, once, to wait for its vectors.
+
+        `fill` writes the batch, uint8 of `shape`, into the pinned memory that it is given. Any
+        number of batches may be queued: each has memory of its own until it is waited for.
+        """
+        buffers = self._idle.pop() if self._idle else _PinnedBuffers()
+        with torch.cuda.stream(self._upload):  # makes its device the current one as well
+            staged = buffers.take("pixels", shape, torch.uint8)
+            fill(staged.numpy())
+            pixels = staged.to(self._device, non_blocking=True)
+        self._compute.wait_stream(self._upload)
+        with torch.cuda.stream(self._compute):
+            outputs = tower(pixels)
+        self._download.wait_stream(self._compute)
+        results = {"pooled": outputs.pooler_output}
+        if patches:
+            results["patches"] = outputs.last_hidden_state
+        with torch.cuda.stream(self._download):
+            copies = {name: buffers.take_like(name, results[name]) for name in results}
+            for name, copy in copies.items():
+                copy.copy_(results[name], non_blocking=True)
+            # Blocking: whoever waits sleeps, and spins on no core.
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # of torch
+            done.record(self._download)
+        return _PendingVectors(done, copies, (pixels, outputs), buffers, self._idle)
+
+
+class _PendingVectors:
+    """Waits for the vectors of one batch, and then gives its pinned memory back.
+
+    `on_device` is kept until then: the allocator knows of one stream that uses a tensor, and these
+    are used by two.
+    """
+
+    def __init__(
+        self,
+        done: torch.cuda.Event,
+        copies: dict[str, torch.Tensor],
+        on_device: object,
+        buffers: "_PinnedBuffers",
+        idle: "list[_PinnedBuffers]",
+    ) -> None:
+        self._done, self._copies, self._on_device = done, copies, on_device
+        self._buffers, self._idle = buffers, idle
+
+    @torch.inference_mode()
+    def __call__(self) -> Vectors:
+        self._done.synchronize()
+        del self._on_device
+        # Copies, of float32 too: the next batch overwrites what is pinned.
+        arrays = {
+            name: copied.to(torch.float32, copy=True).numpy()
+            for name, copied in self._copies.items()
+        }
+        self._idle.append(self._buffers)
+        del self._buffers, self._copies  # a second call fails, and harms nobody
+        return Vectors(arrays["pooled"], arrays.get("patches"))
+
+
+class _PinnedBuffers:
+    """Pinned memory for one batch on its way up and down, as large as the largest so far.
+
+    Only from pinned memory is a copy queued like a kernel. Getting it takes milliseconds, so it is
+    kept.
+    """
+
+    def __init__(self) -> None:
+        self._flat: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Return memory of this shape, with what the last batch left in it."""
+        size = math.prod(shape)
+        if name not in self._flat or len(self._flat[name]) < size:
+            self._flat[name] = torch.empty(size, dtype=dtype, pin_memory=True)
+        return self._flat[name][:size].view(*shape)
+
+    def take_like(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Return memory for a copy of a tensor."""
+        return self.take(name, tensor.shape, tensor.dtype)
+
+
+class CudaRunner:
+    """Runs a tower as it is on a CUDA device; see `app.engine.runner.Runner`."""
+
+    batches_in_flight = BATCHES_IN_FLIGHT
+
+    def __init__(self, tower: Tower, device: torch.device) -> None:
+        self._tower, self._pipeline = tower, CudaPipeline(device)
+
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Run the largest batches once: first use is slow, and takes the memory that is needed."""
+        run_largest_batches(self, image, max_batch_size)
+
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+        """Queue a batch."""
+
+        def fill(staged: UInt8Array) -> None:
+            np.stack(
+                list(pixels), out=staged, casting="no"
+            )  # unlike assignment, it broadcasts nothing
+
+        shape = (len(pixels), *pixels[0].shape)
+        return self._pipeline.begin(self._tower, shape, fill, patches)

@@ -1,0 +1,86 @@
+"""The batches on the device: how fast they go, and whether the device still answers."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.engine.forward import Outcome
+from app.engine.job import Ticket
+from app.engine.running_mean import RunningMean
+
+# Weight of the newest batch in the running mean of images per second.
+_RATE_WEIGHT = 0.2
+# A batch that takes longer than both, the second times its expected time, will not come back.
+_STALL_S = 60.0
+_STALL_FACTOR = 20
+
+
+@dataclass(eq=False)
+class Batch:
+    """Images that are computed together; `wait` gives one outcome for each, in order."""
+
+    tickets: list[Ticket]
+    begun_at: float = field(default_factory=time.monotonic)
+    wait: Callable[[], list[Outcome]] = field(init=False)
+
+
+class InFlight:
+    """The batches that have begun and are not settled, oldest first: that one is running.
+
+    One thread changes it, any may ask it. Times are `time.monotonic()` seconds.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.last_finished_at = time.monotonic()
+        self._rate = RunningMean(_RATE_WEIGHT)
+        self._running_since: float | None = None
+
+    @property
+    def images_per_s(self) -> float:
+        """Running mean of the device's rate over recent batches; 0 before the first."""
+        return self._rate.value
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the running batch has been there too long to be hoped for."""
+        return self._running_for_s > self._stall_s
+
+    @property
+    def stalled_for_good(self) -> bool:
+        """Whether it has been there twice as long."""
+        return self._running_for_s > 2 * self._stall_s
+
+    def add(self, batch: Batch) -> None:
+        """Note a batch that is about to begin."""
+        if not self.batches:
+            self._running_since = batch.begun_at
+        self.batches.append(batch)
+
+    def finish_oldest(self) -> None:
+        """Note that the oldest batch has come back: the next one is running, if there is any."""
+        batch = self.batches[0]
+        running_since = max(batch.begun_at, self.last_finished_at)
+        self.last_finished_at = time.monotonic()
+        seconds = max(self.last_finished_at - running_since, 1e-6)
+        self._rate.note(len(batch.tickets) / seconds)
+        self._running_since = self.last_finished_at if len(self.batches) > 1 else None
+
+    def remove_oldest(self) -> None:
+        """Forget the oldest batch, whose images are settled."""
+        del self.batches[0]
+
+    def give_up(self) -> None:
+        """Wait no longer for the running batch; should it come back, it is settled as ever."""
+        self._running_since = None
+
+    @property
+    def _running_for_s(self) -> float:
+        since = self._running_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def _stall_s(self) -> float:
+        rate = self.images_per_s
+        images = sum(len(batch.tickets) for batch in self.batches)
+        return max(_STALL_S, _STALL_FACTOR * images / rate if rate else 0.0)

@@ -1,0 +1,38 @@
+"""What runs the batches of a loaded tower: the seam between the embedders and the devices."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from app.engine.protocol import Pixels, UInt8Array
+
+Result = TypeVar("Result", covariant=True)
+
+
+class Runner(Protocol[Result]):
+    """A tower with a way to run it, for one thread at a time."""
+
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches it gains from having begun at a time."""
+        ...
+
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Do once, before the first batch, what would make first batches slow or fail.
+
+        Raises what torch raises, `StartError` for what no smaller batch would help.
+        """
+        ...
+
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Result]:
+        """Begin a batch of uint8 (height, width, 3); calling the result, once, waits for it."""
+        ...
+
+
+def run_largest_batches(runner: Runner[object], image: UInt8Array, max_batch_size: int) -> None:
+    """Run as many of the largest batches at a time as there will ever be."""
+    waits = [
+        runner.begin([image] * max_batch_size, patches=True)
+        for _ in range(runner.batches_in_flight)
+    ]
+    for wait in waits:
+        wait()
