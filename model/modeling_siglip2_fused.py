@@ -14,13 +14,16 @@ from model.image_processing_siglip2 import Siglip2ImageProcessor
 from model.modeling_siglip2_fused_embeddings import FusedSiglip2Embeddings
 from model.modeling_siglip2_fused_pooling_head import FusedSiglip2PoolingHead
 from model.modeling_siglip2_transformer import Siglip2VisionTransformer
-from model.modeling_siglip_vision_fused import FusedEncoderLayer
+from model.modeling_siglip_vision_fused import FusedEncoderLayer, drain
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 from model.packing import Packing
 
 
 class FusedSiglip2Transformer(nn.Module):
-    """Image normalisation and a `Siglip2VisionTransformer` for inference."""
+    """Image normalisation and a `Siglip2VisionTransformer` for inference.
+
+    With `consume` the original loses its layers, as in `FusedVisionTransformer`.
+    """
 
     def __init__(
         self,
@@ -28,12 +31,15 @@ class FusedSiglip2Transformer(nn.Module):
         processor: Siglip2ImageProcessor,
         device: torch.device,
         dtype: torch.dtype,
+        *,
+        consume: bool = False,
     ) -> None:
         super().__init__()
+        layers = tower.encoder.layers
         self.embeddings = FusedSiglip2Embeddings(tower.embeddings, processor, device, dtype)
         self.layers = nn.ModuleList(
             PackedEncoderLayer(layer, device, dtype)  # type: ignore[arg-type] # has the same parts
-            for layer in tower.encoder.layers
+            for layer in (drain(layers) if consume else layers)
         )
         self.post_layernorm = copy_to(tower.post_layernorm, device, dtype)
         self.head = FusedSiglip2PoolingHead(tower.head, device) if tower.head else None

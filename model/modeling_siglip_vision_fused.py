@@ -50,7 +50,7 @@ class FusedVisionTransformer(nn.Module):
         )
         self.layers = nn.ModuleList(
             FusedEncoderLayer(layer, device, dtype, packed=packed)  # type: ignore[arg-type] # ModuleList is untyped
-            for layer in (_drain(layers) if consume else layers)
+            for layer in (drain(layers) if consume else layers)
         )
         self.post_layernorm = copy_to(tower.post_layernorm, device, between)
         self.head = FusedPoolingHead(tower.head, device) if tower.head is not None else None
@@ -110,7 +110,8 @@ class FusedEncoderLayer(nn.Module):
         return attended.transpose(1, 2).reshape(batch, patches, -1)
 
 
-def _drain(layers: nn.ModuleList) -> Iterator[nn.Module]:
+def drain(layers: nn.ModuleList) -> Iterator[nn.Module]:
+    """Take the layers out one by one, so that nothing keeps one that has been packed."""
     while len(layers):
         yield layers.pop(0)
 

@@ -8,7 +8,7 @@ See docs/decisions/0007-compile.md.
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -70,6 +70,10 @@ class CompiledRunner:
             except Exception as error:  # whatever else it is, there is no compiled tower
                 raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
+
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return every bucket: each is a program of its own."""
+        return bucket_sizes(max_batch_size)
 
     def _run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
         return join([self._pad(part, patches) for part in torch.split(pixels, self._buckets[-1])])

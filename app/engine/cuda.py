@@ -131,6 +131,10 @@ class CudaRunner:
         """Run the largest batches once: first use is slow, and takes the memory that is needed."""
         run_largest_batches(self, image, max_batch_size)
 
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return the smallest and the largest batch."""
+        return sorted({1, max_batch_size})
+
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         """Queue a batch."""
 

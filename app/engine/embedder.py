@@ -22,7 +22,7 @@ from app.engine.loading import LoadedNaflex, LoadedSiglip, load_model, space_of
 from app.engine.naflex_embedder import load_naflex_embedder
 from app.engine.protocol import Embedder, ModelInfo, Pixels, StartError, UInt8Array, Vectors
 from app.engine.runner import Runner
-from app.engine.selftest import check_against_reference, draw_test_image
+from app.engine.selftest import check_against_reference, draw_test_images
 from app.engine.tower import PlainRunner
 from model import SiglipImageProcessor, SiglipVisionModel
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
@@ -139,10 +139,10 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
         if compiled:
             raise StartError(f"SIGLIP_COMPILE=on does not go with a NaFlex model, {model}")
         return load_naflex_embedder(loaded, torch_device, torch_dtype, max_batch_size, decode)
-    test_pixels = np.stack([draw_test_image(loaded.model.config.image_size)])
+    test_images = draw_test_images(loaded.model.config.image_size)
     with ThreadPoolExecutor(1) as pool:  # hashing takes one core only
         hashing = pool.submit(space_of, loaded, torch_dtype, decode)
-        expected = _reference_vectors(loaded, test_pixels)
+        expected = _reference_vectors(loaded, np.stack(test_images))
     tower = FusedVisionTransformer(
         loaded.model.vision_model,
         loaded.processor,
@@ -156,9 +156,10 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
     suitable = pick_max_batch_size(torch_device, embedder.info.max_patches)
-    size = fit_batch_size(runner, test_pixels[0], max_batch_size, suitable)
-    vectors = embedder.embed(test_pixels, patches=True)
-    cosine = check_against_reference(vectors, expected, embedder.info.dtype)
+    size = fit_batch_size(runner, test_images[0], max_batch_size, suitable)
+    cosine = check_against_reference(
+        embedder.embed, test_images, expected, runner.test_sizes(size), embedder.info.dtype
+    )
     embedder.info = replace(embedder.info, max_batch_size=size, selftest_cosine=cosine)
     return embedder
 

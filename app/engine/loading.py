@@ -82,11 +82,13 @@ def load_model(
 
 def space_of(loaded: LoadedSiglip | LoadedNaflex, dtype: torch.dtype, decode: str) -> str:
     """Return the space of a model's vectors, computed in `dtype` from images decoded so."""
-    name = loaded.name.rsplit("/", 1)[-1].replace(":", "-")
+    # It travels in a header, and is there for people only.
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", loaded.name.rsplit("/", 1)[-1])
     resample = loaded.processor.resample.name
     processor = asdict(loaded.processor) | {"resample": resample, "decode": decode}
     weights = hash_weights(loaded.model.vision_model.state_dict())
     architecture = asdict(loaded.model.config) | {"dtype": str(dtype)}
+    del architecture["attention_dropout"]  # of training
     return fingerprint_space(name, weights, architecture, processor)
 
 

@@ -98,18 +98,21 @@ def load_naflex_embedder(
     """
     if dtype == torch.int8:
         raise StartError(f"SIGLIP_DTYPE=int8 does not go with a NaFlex model, {loaded.name}")
-    test_pixels = _draw_test_images(loaded.processor)
-    expected = _reference_vectors(loaded, test_pixels)
-    with ThreadPoolExecutor(1) as pool:  # hashing takes one core, packing another
+    test_images = _draw_test_images(loaded.processor)
+    with ThreadPoolExecutor(1) as pool:  # hashing takes one core only
         space = pool.submit(space_of, loaded, dtype, decode)
-        tower = FusedSiglip2Transformer(loaded.model.vision_model, loaded.processor, device, dtype)
+        expected = _reference_vectors(loaded, test_images)
+    tower = FusedSiglip2Transformer(
+        loaded.model.vision_model, loaded.processor, device, dtype, consume=True
+    )
     pick_runner = CudaNaflexRunner if device.type == "cuda" else PlainNaflexRunner
     runner = pick_runner(tower, loaded.processor.pack, device)
     embedder = NaflexEmbedder(loaded, runner, space.result(), device, dtype)
     suitable = pick_max_batch_size(device, embedder.info.max_patches)
-    size = fit_batch_size(runner, test_pixels[0], max_batch_size, suitable)
-    vectors = embedder.embed(test_pixels, True)
-    cosine = check_against_reference(vectors, expected, embedder.info.dtype)
+    size = fit_batch_size(runner, test_images[0], max_batch_size, suitable)
+    cosine = check_against_reference(
+        embedder.embed, test_images, expected, runner.test_sizes(size), embedder.info.dtype
+    )
     embedder.info = replace(embedder.info, max_batch_size=size, selftest_cosine=cosine)
     return embedder
 

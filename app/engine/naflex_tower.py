@@ -10,7 +10,7 @@ import torch
 
 from app.engine.cuda import BATCHES_IN_FLIGHT, CudaPipeline
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, UnevenVectors, Vectors
-from app.engine.runner import run_largest_batches
+from app.engine.runner import run_largest_batches, sizes_for_cores
 from app.engine.tower import forward
 
 Pack = Callable[[Sequence[UInt8Array]], tuple[torch.Tensor, list[tuple[int, int]]]]
@@ -43,6 +43,10 @@ class PlainNaflexRunner:
         if self._device.type != "cpu":
             run_largest_batches(self, image, max_batch_size)
 
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return the sizes of batches to test."""
+        return sizes_for_cores(self._threads, max_batch_size)
+
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
         """Put a batch off until it is waited for."""
         return partial(self._run, list(pixels), patches)
@@ -72,6 +76,10 @@ class CudaNaflexRunner:
     def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batches once: first use is slow, and takes the memory that is needed."""
         run_largest_batches(self, image, max_batch_size)
+
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return the smallest and the largest batch."""
+        return sorted({1, max_batch_size})
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
         """Queue a batch."""

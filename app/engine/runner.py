@@ -1,6 +1,6 @@
 """What runs the batches of a loaded tower: the seam between the embedders and the devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from app.engine.protocol import Pixels, UInt8Array
@@ -23,9 +23,21 @@ class Runner(Protocol[Result]):
         """
         ...
 
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return the sizes of batches that, together, go every way through the runner."""
+        ...
+
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Result]:
         """Begin a batch of uint8 (height, width, 3); calling the result, once, waits for it."""
         ...
+
+
+def sizes_for_cores(threads: int, max_batch_size: int) -> Sequence[int]:
+    """Return the sizes to test where each core takes whole images if that comes out even.
+
+    One image is every core's, and of the other batch each core takes two.
+    """
+    return sorted({1, min(2 * threads, max_batch_size)})
 
 
 def run_largest_batches(runner: Runner[object], image: UInt8Array, max_batch_size: int) -> None:

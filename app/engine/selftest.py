@@ -1,5 +1,8 @@
 """The self-test of a start: the fast path must give what a plain float32 forward gives."""
 
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+
 import numpy as np
 import structlog
 
@@ -9,6 +12,8 @@ _log = structlog.get_logger(__name__)
 
 _LEAST_COSINE = {"int8": 0.99}
 _LEAST_COSINE_OF_FLOATS = 0.999
+# Which image is in which row: another order when read backwards, shifted, or half by half.
+_ORDER = (0, 1, 0, 0, 1, 1, 0, 1)
 
 
 def draw_test_image(side: int) -> UInt8Array:
@@ -19,18 +24,33 @@ def draw_test_image(side: int) -> UInt8Array:
     return np.asarray(255 * (0.8 * shapes + 0.2 * noise), np.uint8)
 
 
-def check_against_reference(
-    fast: Vectors | UnevenVectors, reference: Vectors | UnevenVectors, dtype: str
-) -> float:
-    """Compare pooled and patch vectors of the fast path with the reference's: the least cosine.
+def draw_test_images(side: int) -> list[UInt8Array]:
+    """Draw two images that no model takes for the same: one and its negative."""
+    image = draw_test_image(side)
+    return [image, 255 - image]
 
-    Raises `SelfTestError` when any vector's cosine is below the bar: better no service than wrong
-    vectors.
+
+def check_against_reference(
+    embed: Callable[[Sequence[UInt8Array], bool], Vectors | UnevenVectors],
+    images: Sequence[UInt8Array],
+    reference: Vectors | UnevenVectors,
+    batch_sizes: Sequence[int],
+    dtype: str,
+) -> float:
+    """Compare pooled and patch vectors of two images with the reference's: the least cosine.
+
+    Batches of each size hold both, so that a vector in another's place is found out. Raises
+    `SelfTestError` when any cosine is below the bar: better no service than wrong vectors.
     """
-    pairs = [(fast.pooled, reference.pooled)]
-    if fast.patches is not None and reference.patches is not None:
-        pairs.extend(zip(fast.patches, reference.patches, strict=True))
-    cosine = min(_least_cosine(*pair) for pair in pairs)
+    cosines: list[float] = []
+    for size in batch_sizes:
+        order = list(islice(cycle(_ORDER), size))
+        vectors = embed([images[index] for index in order], True)
+        for row, index in enumerate(order):
+            cosines.append(_least_cosine(vectors.pooled[row], reference.pooled[index]))
+            if vectors.patches is not None and reference.patches is not None:
+                cosines.append(_least_cosine(vectors.patches[row], reference.patches[index]))
+    cosine = float(np.min(cosines))  # unlike Python's min, NaN if any of them is
     _log.info("self-test", cosine=cosine)
     if not cosine >= _LEAST_COSINE.get(dtype, _LEAST_COSINE_OF_FLOATS):
         raise SelfTestError(f"self-test failed: cosine {cosine:.5f} to the float32 reference")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from app.engine.protocol import Pixels, UInt8Array, Vectors
-from app.engine.runner import run_largest_batches
+from app.engine.runner import run_largest_batches, sizes_for_cores
 
 Tower = Callable[[torch.Tensor], Any]
 """uint8 (batch, height, width, 3) on its device -> `last_hidden_state` and `pooler_output`."""
@@ -32,6 +32,10 @@ class PlainRunner:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
         if self._device.type != "cpu":
             run_largest_batches(self, image, max_batch_size)
+
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return the sizes of batches to test."""
+        return sizes_for_cores(self._threads, max_batch_size)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for."""

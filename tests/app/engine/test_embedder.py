@@ -1,6 +1,7 @@
 """The real model behind the engine, against transformers, and the errors of a start."""
 
 import hashlib
+import re
 from pathlib import Path
 from shutil import copytree
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from app.engine.embedder import SiglipEmbedder, StartError, load_embedder
 from app.engine.protocol import DeviceOutOfMemoryError
+from model import modeling_siglip_vision_fused
 from model.modeling_siglip_vision_fused import FusedEncoderLayer
 from tests.app.answers import cosines
 from tests.app.images import scene
@@ -409,3 +411,25 @@ def test_a_fast_path_that_computes_something_else_is_never_served(
     monkeypatch.setattr(FusedEncoderLayer, "forward", forget_the_residual)
 
     assert "self-test failed" in start_error(checkpoint)
+
+
+def test_a_fast_path_that_confuses_the_images_of_a_batch_is_never_served(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = modeling_siglip_vision_fused._attend_image_by_image
+
+    def attend_to_the_first(qkv: torch.Tensor) -> torch.Tensor:
+        return original(qkv[:1].expand_as(qkv))
+
+    monkeypatch.setattr(modeling_siglip_vision_fused, "_attend_image_by_image", attend_to_the_first)
+
+    assert "self-test failed" in start_error(checkpoint, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("name", ["modèle", "模型", "a b", "a:b", "line\nbreak"])
+def test_a_folder_of_any_name_gives_a_space_that_fits_into_a_header(
+    checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    renamed = checkpoint.rename(tmp_path / name)
+
+    assert re.fullmatch(r"[A-Za-z0-9._-]+:[0-9a-f]{12}", load(renamed).info.space)

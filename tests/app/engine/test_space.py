@@ -3,8 +3,11 @@
 from typing import Any
 
 import pytest
+import torch
 
+from app.engine.loading import LoadedSiglip, space_of
 from app.engine.space import fingerprint_space
+from model import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
 CONTENT: dict[str, Any] = {
     "name": "model",
@@ -49,3 +52,16 @@ def test_the_order_of_the_keys_does_not_matter() -> None:
 )
 def test_whatever_changes_the_meaning_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert fingerprint_space(**CONTENT | change) != fingerprint_space(**CONTENT)
+
+
+def test_the_space_of_a_checkpoint_never_changes() -> None:
+    """Vectors are kept for years: who adds a field to a config must not change what it was."""
+    model = SiglipVisionModel(SiglipVisionConfig.from_shape("tiny-patch16-32"))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.arange(weight.numel()).remainder(7).view_as(weight) / 8)
+    processor = SiglipImageProcessor(height=32, width=32)
+    loaded = LoadedSiglip(model, processor, "google/tiny", None, True, lambda: model)
+
+    assert space_of(loaded, torch.float32, "exact") == "tiny:3de6bec6ed7a"
+    assert space_of(loaded, torch.bfloat16, "exact") != space_of(loaded, torch.float32, "exact")
