@@ -20,7 +20,7 @@ from app.errors import (
     UnsupportedMediaTypeError,
 )
 from app.keys import ApiKeys
-from app.observe.metrics import count_request
+from app.observe.metrics import count_request, known_method
 
 _log = structlog.get_logger(__name__)
 
@@ -80,11 +80,12 @@ class Guard:
             finally:
                 route = getattr(scope.get("route"), "path", None)
                 seconds = time.monotonic() - start
-                count_request(scope["method"], route, status, seconds)
+                method = known_method(scope["method"])
+                count_request(method, route, status, seconds)
                 _log.log(
                     logging.DEBUG if route in _ROUTINE and status == 200 else logging.INFO,
                     "request",
-                    method=scope["method"],
+                    method=method,
                     route=route,
                     status=status,
                     ms=round(seconds * 1000, 1),

@@ -1,7 +1,9 @@
 """Multipart forms: files and fields, in memory, whole or refused."""
 
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -17,6 +19,10 @@ from app.errors import (
 _FILE_FIELDS = frozenset({"images", "image", "files", "file"})
 _MAX_FORM_FIELDS = 128
 _MAX_FORM_FIELD_BYTES = 64 * 2**10
+# Of every one, also in the middle of a file, the parser finds out in Python that it is none.
+_MAX_BOUNDARIES = 10_000
+# Of a codec that a client names, Python has some that take minutes, or make half a character.
+_CHARSETS = frozenset({"", "utf-8", "utf8"})
 
 
 class Form(NamedTuple):
@@ -51,9 +57,12 @@ async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
     Raises `InvalidMultipartError`, `TooManyImagesError`, `UnknownParameterError` for a file in an
     unknown field, `InvalidParameterError` for an image that is no file.
     """
+    _, parameters = parse_options_header(request.headers["content-type"])
+    if parameters.get(b"charset", b"").decode("latin-1").lower() not in _CHARSETS:
+        raise InvalidMultipartError("a form must be in UTF-8")
     parser = _WholeFormParser(
         request.headers,
-        request.stream(),
+        _without_floods(request.stream(), parameters.get(b"boundary", b"")),
         max_files=max_files,
         max_fields=_MAX_FORM_FIELDS + max_files,
         max_part_size=_MAX_FORM_FIELD_BYTES,
@@ -71,6 +80,16 @@ async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
         return await _sort(form)
     finally:
         await form.close()
+
+
+async def _without_floods(stream: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[bytes]:
+    """Pass a body on, unless it is full of what looks like boundaries."""
+    boundaries = 0
+    async for chunk in stream:
+        boundaries += chunk.count(b"\r\n--" + boundary)
+        if boundaries > _MAX_BOUNDARIES:
+            raise InvalidMultipartError("the form holds far too many boundaries")
+        yield chunk
 
 
 async def _sort(form: FormData) -> Form:

@@ -79,7 +79,11 @@ class Preparer:
         """Queue one image; errors come as values."""
         if isinstance(source, RemoteImage):
             return prepare_remote(source, self._prepare, self._pool)
-        return self._pool.submit(self._prepare, source)
+        held = [source]
+        preparing = self._pool.submit(lambda: self._prepare(held.pop()))
+        # Cancelled, it may wait for its thread for long, and would keep the image's bytes.
+        preparing.add_done_callback(lambda _: held.clear())
+        return preparing
 
     def close(self) -> None:
         """End the threads; what they have not begun they never will."""

@@ -77,9 +77,10 @@ class EmbeddingService:
         after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute.
         """
         self.admission.admit(len(sources), timeout_s)
-        preparing = [self._preparer.begin(source) for source in sources]
+        preparing: list[Preparing] = []
         outcomes: Sequence[EmbeddedImage | ServiceError] = ()
         try:
+            preparing.extend(map(self._preparer.begin, sources))
             async with asyncio.timeout(timeout_s):
                 embedded = await self._embed(preparing, patches=patches, partial=partial)
             outcomes = embedded.outcomes
@@ -91,6 +92,7 @@ class EmbeddingService:
         finally:
             for image in preparing:
                 self._release_after(image)
+            self.admission.release(len(sources) - len(preparing))
             _count(outcomes, dropped=len(sources) - len(outcomes))
         return embedded
 

@@ -21,8 +21,13 @@ from app.intake.sniff import sniff_format
 
 # `Image.open(formats=...)` would otherwise import all plugins inside the first request.
 Image.init()
+# Pillow takes an image's memory in blocks. glibc keeps freed ones of up to 32 MiB for each thread;
+# larger ones go back to the system.
+Image.core.set_block_size(64 * 2**20)
 # Our own limits are checked first and answer with a clear error; Pillow's stays as a second line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# What it says of a file's metadata is as much as the file wants, in its words.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # Texts and colour profiles are not used. Honest ones are smaller, all of them together: a scanner's
 # profile takes 1 MiB, an editor's history a few.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**20
@@ -95,7 +100,7 @@ def decode_image(
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"more than {limits.max_image_bytes} bytes")
     image_format = sniff_format(data, limits.formats)
-    check_parts(data, image_format)
+    check_parts(data, image_format, limits.max_pixels)
     jpeg = outline_jpeg(data) if image_format == "jpeg" else None
     try:
         with Image.open(BytesIO(jpeg.data if jpeg else data), formats=(image_format,)) as image:
@@ -116,7 +121,11 @@ def _read_pixels(
     size = image.size
     if least_side is not None:
         image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
+    transparent = image.has_transparency_data
     image.load()
+    if not transparent:
+        # Said behind the pixels it is against PNG's rules, and no memory was reserved for it.
+        image.info.pop("transparency", None)
     orientation = _orientation(image)
     if orientation in _ON_ITS_SIDE:
         size = size[::-1]

@@ -12,6 +12,7 @@ from app.errors import ImageSuspiciousError, ImageTruncatedError, ImageUndecodab
 
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 2_000_000_000
+_MAX_ARITHMETIC_PIXELS = 2_000_000
 _MAX_SEGMENTS = 1_000
 
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # restarts belong to a scan; others are padding
@@ -86,6 +87,9 @@ def check_jpeg(outline: JpegOutline, size: tuple[int, int]) -> None:
     Raises `ImageSuspiciousError`.
     """
     width, height = size
+    if outline.arithmetic and outline.scans * width * height > _MAX_ARITHMETIC_PIXELS:
+        # Where its data ends, libjpeg makes up the costliest blocks: 14 s from 2.5 kB.
+        raise ImageSuspiciousError("an arithmetic-coded JPEG of this size")
     if outline.scans * width * height > _MAX_SCANNED_PIXELS:
         raise ImageSuspiciousError(f"a JPEG of {outline.scans} scans at this size")
     # Huffman coding spends at least one bit on each block of 8 x 8 pixels.

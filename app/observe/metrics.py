@@ -42,10 +42,14 @@ batch_size = Histogram(
 )
 
 
+def known_method(method: str) -> str:
+    """Return a method that this service knows as it is, and any other as one word."""
+    return method if method in _METHODS else "_OTHER"
+
+
 def count_request(method: str, route: str | None, status: int, seconds: float) -> None:
-    """Count an answered request; `route` is the template that matched, if any did."""
-    known_method = method if method in _METHODS else "_OTHER"
-    _REQUEST_SECONDS.labels(known_method, route or "", status).observe(seconds)
+    """Count an answered request, by `known_method` and the route's template, if one matched."""
+    _REQUEST_SECONDS.labels(method, route or "", status).observe(seconds)
 
 
 def count_rejection(code: str) -> None:

@@ -322,3 +322,34 @@ def test_another_content_type_is_refused(server: ServiceServer, content_type: st
 
 def test_a_request_without_content_type_is_refused(server: ServiceServer) -> None:
     check_error(server.client.post("/embed"), 415, "unsupported_media_type")
+
+
+def send_encoded_form(server: ServiceServer, charset: str, image_id: bytes) -> httpx.Response:
+    part = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+    body = part % (b"images", b'; filename="a"', PNG) + part % (b"id", b"", image_id) + b"--b--\r\n"
+    content_type = f"multipart/form-data; boundary=b; charset={charset}"
+    return server.client.post("/embed", content=body, headers={"Content-Type": content_type})
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape", "punycode", "nonsense" * 1_000])
+def test_a_form_may_not_name_any_codec_that_python_has(server: ServiceServer, charset: str) -> None:
+    check_error(send_encoded_form(server, charset, b"+2AA-"), 400, "invalid_multipart")
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "utf8"])
+def test_a_form_may_say_that_it_is_utf_8(server: ServiceServer, charset: str) -> None:
+    answer = send_encoded_form(server, charset, "modèle".encode())
+
+    assert ids_of(answer) == ["modèle"]
+
+
+@pytest.mark.parametrize("boundary", [b"\r\n--bX", b"\r\n--b-X", b"\r\n--b\rX"])
+def test_a_form_full_of_false_boundaries_is_refused(server: ServiceServer, boundary: bytes) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+    answer = server.client.post(
+        "/embed",
+        content=head + 12_000 * boundary + b"\r\n--b--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+
+    check_error(answer, 400, "invalid_multipart")

@@ -8,6 +8,7 @@ from PIL import ExifTags, Image
 
 from app.errors import ImageSuspiciousError
 from app.intake.decode import DecodeLimits, decode_image
+from app.intake.jpeg import JpegOutline, check_jpeg
 
 LIMITS = DecodeLimits(20 * 2**20, 50_000_000, 16384, frozenset({"jpeg"}))
 
@@ -131,3 +132,17 @@ def test_an_end_marker_inside_a_segment_hides_no_scans() -> None:
 def test_thousands_of_segments_are_refused() -> None:
     with pytest.raises(ImageSuspiciousError, match="segments"):
         decode_image(with_head(segment(0xE1, b"") * 1_000), LIMITS)
+
+
+def test_a_large_arithmetic_coded_jpeg_is_refused() -> None:
+    """Pillow writes none, but a frame marker is enough to be taken for one."""
+    data = jpeg(2_000).replace(b"\xff\xc0", b"\xff\xc9", 1)
+
+    with pytest.raises(ImageSuspiciousError, match="arithmetic"):
+        pixels_of(data)
+
+
+def test_a_small_arithmetic_coded_jpeg_may_be_shorter_than_a_bit_a_block() -> None:
+    check_jpeg(JpegOutline(b"", scans=1, arithmetic=True), (1_000, 1_000))
+    with pytest.raises(ImageSuspiciousError, match="short"):
+        check_jpeg(JpegOutline(b"", scans=1, arithmetic=False), (1_000, 1_000))

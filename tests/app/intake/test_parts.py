@@ -1,14 +1,18 @@
 """Files of very many parts are refused unread, honest ones of many parts are not."""
 
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import ImageSuspiciousError
+from app.errors import ImageSuspiciousError, ImageTooLargeError
 from app.intake.decode import DecodeLimits, decode_image
+from app.intake.parts import check_parts
 from tests.app.images import animation, encode, scene
 
 LIMITS = DecodeLimits(20 * 2**20, 50_000_000, 16384, frozenset({"png", "gif", "bmp"}))
@@ -74,3 +78,48 @@ def test_an_honest_run_length_coded_bmp_is_read() -> None:
 def test_a_large_run_length_coded_bmp_is_refused(runs: bytes, size: tuple[int, int]) -> None:
     with pytest.raises(ImageSuspiciousError, match="run-length"):
         decode_image(run_length_bmp(runs, size), LIMITS)
+
+
+def test_a_gif_whose_frame_reaches_far_beyond_its_screen_is_refused_before_pillow_fills_it() -> (
+    None
+):
+    control = b"!\xf9\x04" + bytes([2 << 2 | 1, 0, 0, 1]) + b"\0"
+    frame = b"," + struct.pack("<4HB", 0, 0, 13_370, 13_370, 0) + b"\x02\x01\x44\0"
+    data = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + control + frame + b";"
+
+    tracemalloc.start()
+    with pytest.raises(ImageTooLargeError):
+        check_parts(data, "gif", LIMITS.max_pixels)
+    with pytest.raises(ImageTooLargeError):
+        decode_image(data, LIMITS)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_transparency_that_is_told_behind_the_pixels_comes_too_late() -> None:
+    """No memory was reserved for it, and PNG's rules want it in front."""
+    grey = encode(Image.new("L", (8, 6), 77))
+    late = grey[:-12] + chunk(b"tRNS", b"\0\x4d") + grey[-12:]
+    in_front = grey[:33] + chunk(b"tRNS", b"\0\x4d") + grey[33:]
+
+    assert decode_image(in_front, LIMITS).pixels.getpixel((0, 0)) == (255, 255, 255)
+    assert decode_image(late, LIMITS).pixels.getpixel((0, 0)) == (77, 77, 77)
+
+
+def test_what_metadata_says_of_itself_is_not_logged() -> None:
+    """In a process of its own: warnings are errors here."""
+    exif = b"MM\0*\0\0\0\x08" + struct.pack(">H", 9)
+    exif += b"".join(struct.pack(">HHII", tag, 1, 10**7, 8) for tag in range(9)) + bytes(4)
+    data = png_with(chunk(b"eXIf", exif))
+    script = """
+import sys
+from app.intake.decode import DecodeLimits, decode_image
+limits = DecodeLimits(2**20, 10**6, 16384, frozenset({"png"}))
+print(decode_image(sys.stdin.buffer.read(), limits).size)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", script], input=data, capture_output=True, check=True
+    )
+
+    assert shown.stdout.startswith(b"(")
+    assert shown.stderr == b""
