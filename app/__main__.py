@@ -19,6 +19,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from app.allocator import return_large_blocks
 from app.engine.catalogue import describe_models
 from app.main import create_app
 from app.observe.logs import configure_logs
@@ -40,6 +41,7 @@ def serve() -> None:
     configure_logs(settings.log_level, settings.log_format)
     _warn_of_unknown_variables()
     allow_connections(settings.max_connections)
+    return_large_blocks()
     exit_code = 0
 
     def stop(code: int) -> None:

@@ -21,9 +21,6 @@ from app.intake.sniff import sniff_format
 
 # `Image.open(formats=...)` would otherwise import all plugins inside the first request.
 Image.init()
-# Pillow takes an image's memory in blocks. glibc keeps freed ones of up to 32 MiB for each thread;
-# larger ones go back to the system.
-Image.core.set_block_size(64 * 2**20)
 # Our own limits are checked first and answer with a clear error; Pillow's stays as a second line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 # What it says of a file's metadata is as much as the file wants, in its words.
