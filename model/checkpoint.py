@@ -132,6 +132,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json_if_any(path: Path) -> dict[str, Any] | None:
+    """Read one JSON object, or None where there is no such file; raises as `read_json`."""
+    return read_json(path) if path.is_file() else None
+
+
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     """Return the safetensors files of a folder: the single one, or all shards of the index."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from model.checkpoint import find_checkpoint_folder, read_json
+from model.checkpoint import CheckpointError, find_checkpoint_folder, read_json_if_any
 from model.config import ConfigError
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -47,7 +47,7 @@ class BaseImageProcessor:
     def from_pretrained(
         cls, name_or_path: str | PathLike[str], revision: str | None = None
     ) -> Self:
-        """Read preprocessor_config.json of a local folder or hub repository.
+        """Read the processor of a local folder or hub repository.
 
         Raises `CheckpointError` when it cannot be had, `ConfigError` when it asks for other steps.
         """
@@ -57,15 +57,10 @@ class BaseImageProcessor:
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
         """Read the processor of one local folder; same errors as `from_pretrained`."""
-        combined = (
-            folder / "processor_config.json"
-        )  # where transformers 5 saves it beside a tokenizer
-        if combined.is_file() and not (folder / "preprocessor_config.json").is_file():
-            config = read_json(combined).get("image_processor")
-            if not isinstance(config, dict):
-                raise ConfigError(f"{combined} has no image_processor")
-            return cls.from_dict(config)
-        return cls.from_dict(read_json(folder / "preprocessor_config.json"))
+        config = read_processor_config(folder)
+        if config is None:
+            raise CheckpointError(f"{folder} has no preprocessor_config.json")
+        return cls.from_dict(config)
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> Self:
@@ -92,6 +87,23 @@ class BaseImageProcessor:
     def _read_sizes(cls, given: dict[str, Any]) -> dict[str, int]:
         """Read the fields that a processor adds, or raise `ValueError`."""
         raise NotImplementedError
+
+
+def read_processor_config(folder: Path) -> dict[str, Any] | None:
+    """Read the image processor's settings where transformers 5 does, or None where it finds none.
+
+    What it nests in processor_config.json goes before preprocessor_config.json; older
+    processor_config.json only name a class.
+    """
+    combined = read_json_if_any(folder / "processor_config.json") or {}
+    config = combined.get("image_processor")
+    if config is None:
+        return read_json_if_any(folder / "preprocessor_config.json")
+    if not isinstance(config, dict):
+        raise ConfigError(
+            f"{folder}/processor_config.json has an image_processor that is no object"
+        )
+    return config
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:

@@ -24,6 +24,7 @@ from model import (
     SiglipVisionModel,
 )
 from model.checkpoint import check_digests, find_checkpoint_folder, read_json
+from model.image_processing_base import read_processor_config
 
 _log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ def _load_naflex(folder: Path, name: str, commit: str | None) -> LoadedNaflex:
 
 
 def _read_processor(folder: Path, image_size: int) -> SiglipImageProcessor:
-    if not _has_processor(folder):
+    if read_processor_config(folder) is None:
         _log.warning(
             "no preprocessor_config.json: assuming SigLIP's bicubic resize; SigLIP 2 needs bilinear"
         )
@@ -154,7 +155,7 @@ def _read_processor(folder: Path, image_size: int) -> SiglipImageProcessor:
 
 
 def _read_naflex_processor(folder: Path, patch_size: int) -> Siglip2ImageProcessor:
-    if not _has_processor(folder):
+    if read_processor_config(folder) is None:
         processor = Siglip2ImageProcessor(patch_size=patch_size)
         _log.warning(
             "no preprocessor_config.json: assuming the usual number of patches",
@@ -168,7 +169,3 @@ def _read_naflex_processor(folder: Path, patch_size: int) -> Siglip2ImageProcess
             f"config.json has patch_size {patch_size}"
         )
     return processor
-
-
-def _has_processor(folder: Path) -> bool:
-    return any((folder / f"{kind}_config.json").is_file() for kind in ("preprocessor", "processor"))

@@ -249,11 +249,35 @@ def test_settings_inside_a_processor_config_are_read(tmp_path: Path) -> None:
     assert processor.resample == Image.Resampling.BILINEAR
 
 
-def test_a_preprocessor_config_is_preferred_to_a_processor_config(tmp_path: Path) -> None:
-    (tmp_path / "processor_config.json").write_text('{"image_processor": {"resample": 2}}')
+@pytest.mark.parametrize(
+    ("combined", "resample"),
+    [
+        ({"image_processor": {"resample": 2}, "processor_class": "SiglipProcessor"}, 2),
+        ({"image_processor": None}, 3),
+        ({"processor_class": "SiglipProcessor"}, 3),
+    ],
+    ids=["nested", "null", "legacy"],
+)
+def test_of_two_files_the_same_is_preferred_as_by_the_reference(
+    tmp_path: Path, combined: dict[str, Any], resample: int
+) -> None:
+    (tmp_path / "processor_config.json").write_text(json.dumps(combined))
     (tmp_path / "preprocessor_config.json").write_text('{"resample": 3}')
+    reference = SiglipImageProcessorPil.from_pretrained(tmp_path)
     processor = SiglipImageProcessor.from_pretrained(tmp_path)
-    assert processor.resample == Image.Resampling.BICUBIC
+    assert processor.resample == reference.resample == resample
+
+
+def test_a_processor_config_without_settings_counts_as_absent(tmp_path: Path) -> None:
+    (tmp_path / "processor_config.json").write_text('{"processor_class": "SiglipProcessor"}')
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json"):
+        SiglipImageProcessor.from_pretrained(tmp_path)
+
+
+def test_nested_settings_that_are_no_object_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "processor_config.json").write_text('{"image_processor": "SiglipImageProcessor"}')
+    with pytest.raises(ConfigError, match=r"processor_config\.json .* image_processor"):
+        SiglipImageProcessor.from_pretrained(tmp_path)
 
 
 def test_a_missing_file_is_refused_rather_than_guessed(tmp_path: Path) -> None:

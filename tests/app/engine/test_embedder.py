@@ -310,6 +310,17 @@ def test_a_checkpoint_without_processor_is_resized_like_siglip(
     )
 
 
+def test_a_processor_config_that_only_names_a_class_is_no_processor(
+    checkpoint: Path, tiny_checkpoint: ReferenceCheckpoint
+) -> None:
+    (checkpoint / "preprocessor_config.json").unlink()
+    (checkpoint / "processor_config.json").write_text('{"processor_class": "SiglipProcessor"}')
+
+    assert np.array_equal(
+        load(checkpoint).resize(scene(0)), load(tiny_checkpoint.folder).resize(scene(0))
+    )
+
+
 def test_the_space_names_the_folder_and_is_the_same_wherever_that_lies(
     tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
 ) -> None:
