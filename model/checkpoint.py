@@ -11,8 +11,9 @@ import hashlib
 import json
 import os.path
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -91,7 +92,7 @@ def check_digests(folder: Path, sha256: Sequence[str]) -> None:
     if len(sha256) != len(files):
         raise CheckpointError(f"{len(sha256)} SHA-256 for {len(files)} weight files are given")
     for path, expected in zip(files, sha256, strict=True):
-        with path.open("rb") as file:
+        with _explain_unreadable(path), path.open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
         if actual != expected.lower():
             raise CheckpointError(f"{path.name} has the SHA-256 {actual}, not {expected}")
@@ -103,9 +104,10 @@ def find_checkpoint_folder(
     """Return a checkpoint's local folder, downloaded if need be, and its hub commit, if any."""
     name = fspath(name_or_path)
     path = Path(os.path.expanduser(name))  # noqa: PTH111 # Path's own raises for an unknown user
-    if name and path.is_dir():
+    mode = _read_mode(path)
+    if name and stat.S_ISDIR(mode):
         return path, None
-    if path.is_file() or path.suffix in _PICKLE_SUFFIXES:
+    if stat.S_ISREG(mode) or path.suffix in _PICKLE_SUFFIXES:
         raise CheckpointError(
             f"{name} is no folder; only folders with config.json and safetensors are read"
         )
@@ -121,12 +123,13 @@ def find_checkpoint_folder(
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object; raises `CheckpointError` when the file is missing or is none."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    with _explain_unreadable(path):
+        try:
+            content = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise CheckpointError(f"{path.parent} has no {path.name}") from None
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object")
     return content
@@ -134,17 +137,40 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_if_any(path: Path) -> dict[str, Any] | None:
     """Read one JSON object, or None where there is no such file; raises as `read_json`."""
-    return read_json(path) if path.is_file() else None
+    return read_json(path) if _is_file(path) else None
+
+
+def _read_mode(path: Path) -> int:
+    """Return the file type bits of what is at a path, 0 for nothing."""
+    with _explain_unreadable(path):
+        try:
+            return path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a null byte
+            return 0
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(_read_mode(path))
+
+
+@contextmanager
+def _explain_unreadable(path: Path) -> Iterator[None]:
+    """Raise `CheckpointError` in one line for what the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     """Return the safetensors files of a folder: the single one, or all shards of the index."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
+    if _is_file(single):
         return (single,)
-    if index.is_file():
+    if _is_file(index):
         return _shards(index)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
+    with _explain_unreadable(folder):
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if pickles:
         raise CheckpointError(
             f"{folder} has only {', '.join(pickles)}: such files can run code when opened, "
@@ -161,13 +187,15 @@ def _shards(index: Path) -> tuple[Path, ...]:
     for name in sorted(set(map(str, weight_map.values()))):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointError(f"{index} names {name!r}, which is no safetensors file beside it")
-        if not (index.parent / name).is_file():
+        if not _is_file(index.parent / name):
             raise CheckpointError(f"{index} names {name}, which is missing")
         shards.append(index.parent / name)
     return tuple(shards)
 
 
 def _open_weights(path: Path) -> Any:
+    with _explain_unreadable(path), path.open("rb"):
+        pass  # safe_open would say of every failure that there is no such file
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

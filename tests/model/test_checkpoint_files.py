@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
 import pickle
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import torch
@@ -218,6 +221,86 @@ def test_a_pickle_is_refused_by_its_name_alone(name: str) -> None:
 def test_a_name_that_no_hub_repository_can_have_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match="hub id of the form owner/name"):
         open_checkpoint(name)
+
+
+# What the system does not let us read
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "./" + "x" * 300, "/" + "x" * 300])
+def test_a_name_too_long_for_the_system_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{name[2:]} cannot be read: File name too long$"):
+        open_checkpoint(name)
+
+
+def test_a_folder_inside_a_file_does_not_exist(folder: Path) -> None:
+    inside = folder / "config.json" / "tower"
+    with pytest.raises(CheckpointError, match=f"there is no folder {inside}"):
+        open_checkpoint(inside)
+
+
+def test_a_folder_in_place_of_a_file_is_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    assert refusal(folder) == f"{folder}/config.json cannot be read: Is a directory"
+
+
+class Close(Protocol):
+    """Takes away a file's permissions for the length of a block."""
+
+    def __call__(self, path: Path, mode: int = 0) -> AbstractContextManager[None]: ...
+
+
+@pytest.fixture
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Close:
+    """How to close a file or folder to this process, which gives up being root meanwhile."""
+    monkeypatch.chdir(folder.parent)  # pytest lets nobody else in from above
+    for path in (folder.parent, folder, *folder.iterdir()):
+        path.chmod(0o755)
+
+    @contextmanager
+    def close_for_a_while(path: Path, mode: int = 0) -> Iterator[None]:
+        user, before = os.geteuid(), path.stat().st_mode
+        path.chmod(mode)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+            path.chmod(before)
+
+    return close_for_a_while
+
+
+@pytest.mark.parametrize(
+    ("closed", "named"),
+    [
+        ("checkpoint", "checkpoint/config.json"),
+        ("checkpoint/config.json", "checkpoint/config.json"),
+        ("checkpoint/model.safetensors", "checkpoint/model.safetensors"),
+    ],
+)
+def test_what_may_not_be_read_is_named(close: Close, closed: str, named: str) -> None:
+    with close(Path(closed)):
+        message = refusal(Path("checkpoint"))
+    assert message == f"{named} cannot be read: Permission denied"
+
+
+def test_a_folder_that_may_not_be_listed_is_named(close: Close) -> None:
+    Path("checkpoint/model.safetensors").unlink()
+    with close(Path("checkpoint"), 0o311):
+        message = refusal(Path("checkpoint"))
+    assert message == "checkpoint cannot be read: Permission denied"
+
+
+def test_weights_that_may_not_be_read_have_no_digest(close: Close) -> None:
+    with (
+        close(Path("checkpoint/model.safetensors")),
+        pytest.raises(
+            CheckpointError, match=r"model\.safetensors cannot be read: Permission denied"
+        ),
+    ):
+        check_digests(Path("checkpoint"), ["0" * 64])
 
 
 # Digests
