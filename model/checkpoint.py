@@ -106,6 +106,8 @@ def find_checkpoint_folder(
     path = Path(os.path.expanduser(name))  # noqa: PTH111 # Path's own raises for an unknown user
     mode = _read_mode(path)
     if name and stat.S_ISDIR(mode):
+        if revision:
+            raise CheckpointError(f"{name} is a folder; a revision is for hub models")
         return path, None
     if stat.S_ISREG(mode) or path.suffix in _PICKLE_SUFFIXES:
         raise CheckpointError(

@@ -97,6 +97,8 @@ def _load(model: str, revision: str | None, sha256: Sequence[str]) -> LoadedSigl
     if model.startswith(RANDOM_PREFIX):
         if sha256:
             raise StartError(f"{model} has no weight file that SIGLIP_SHA256 could be of")
+        if revision:
+            raise StartError(f"{model} is drawn at random; a revision is for hub models")
         shape = model.removeprefix(RANDOM_PREFIX)
         _log.warning("RANDOM WEIGHTS: these vectors carry no meaning", shape=shape)
         naflex = shape.endswith(_NAFLEX_SUFFIX)

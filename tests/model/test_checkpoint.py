@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from model import SiglipVisionConfig, SiglipVisionModel
+from model import CheckpointError, SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 from model.checkpoint import open_checkpoint
 from tests.reference import (
     KeySpelling,
@@ -91,6 +91,14 @@ def test_a_folder_in_the_home_directory_is_found(
 def test_a_local_folder_has_no_revision(tiny_checkpoint: ReferenceCheckpoint) -> None:
     opened = open_checkpoint(tiny_checkpoint.folder)
     assert (opened.folder, opened.revision) == (tiny_checkpoint.folder, None)
+
+
+def test_a_revision_of_a_local_folder_is_refused(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    message = f"{tiny_checkpoint.folder} is a folder; a revision is for hub models"
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tiny_checkpoint.folder, "main")
+    with pytest.raises(CheckpointError, match=message):
+        SiglipImageProcessor.from_pretrained(tiny_checkpoint.folder, "main")
 
 
 def test_a_sparse_config_is_completed_with_the_defaults(tmp_path: Path) -> None:

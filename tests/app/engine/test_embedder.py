@@ -257,6 +257,15 @@ def test_an_unknown_shape_stops_the_start() -> None:
     assert "unknown shape" in start_error("random:enormous-patch16-224")
 
 
+def test_a_revision_of_what_no_hub_has_stops_the_start(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    for model in (str(tiny_checkpoint.folder), "random:tiny-patch16-32"):
+        message = start_error(model, revision="main")
+        assert model in message
+        assert "a revision is for hub models" in message
+
+
 def test_an_unreachable_model_of_unknown_shape_stops_the_start() -> None:
     assert "someone/strange-model" in start_error("someone/strange-model", random_fallback=True)
 
