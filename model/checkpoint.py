@@ -1,10 +1,10 @@
 """Checkpoints on disk or on the Hugging Face hub: found, checked whole, read memory-mapped.
 
 Only safetensors files are read, and of those only the vision tower's tensors. Loading is all or
-nothing: every missing, unexpected or misshaped tensor is an error that lists them.
+nothing: a missing, unexpected or misshaped tensor is an error, which lists the first of each kind.
 
     CheckpointError            cannot be had, cannot be read, or does not fit its config.json
-    └── HubUnreachableError    the hub did not answer and the cache holds no copy
+    └── HubUnreachableError    the cache holds no copy, and the hub did not answer or broke off
 """
 
 import hashlib
@@ -30,6 +30,7 @@ _LAYER = re.compile(r"encoder\.layers\.\d+\.")
 # In a file with flat names, what may stand beside the tower.
 _PARTS = ("embeddings.", "encoder.", "post_layernorm.", "head.")
 _NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
+_LISTED_PROBLEMS = 5  # of each kind: an error is one line that a person reads
 
 
 class CheckpointError(Exception):

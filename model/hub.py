@@ -95,6 +95,10 @@ def _explain_download(error: Exception, repo_id: str, revision: str | None) -> C
         return CheckpointError(f"the hub refuses {where}: HTTP {status}; {_WAYS_OUT}")
     if "Consistency check failed" in str(error):  # the client has no class for it
         return CheckpointError(f"{where} came with another size than announced: try again")
+    if _is_of_transfer(error):
+        return HubUnreachableError(
+            f"the download of {where} broke off ({type(error).__name__}): try again, or {_WAYS_OUT}"
+        )
     if isinstance(error, OSError) and not isinstance(
         error, LocalEntryNotFoundError | HfHubHTTPError
     ):
@@ -102,3 +106,17 @@ def _explain_download(error: Exception, repo_id: str, revision: str | None) -> C
     return HubUnreachableError(
         f"the hub cannot be reached and the cache holds no copy of {where}; {_WAYS_OUT}"
     )
+
+
+def _is_of_transfer(error: Exception) -> bool:
+    """Tell whether the network failed while files came, so after the hub had answered.
+
+    Asking the hub what there is goes through its API. The client wraps what fails in finding a
+    file, not what fails in fetching it; its other transport raises Python's own errors.
+    """
+    if isinstance(error, HfHubHTTPError):  # an answer
+        return False
+    request = getattr(error, "request", None)  # which all errors of the client's transport have
+    if request is None:
+        return isinstance(error, ConnectionError | TimeoutError)
+    return "/api/" not in request.url.path

@@ -29,15 +29,17 @@ _Answer = Callable[[str, str, Path, str], None]  # repository, commit, folder, f
 class HubServer:
     """Repositories by name, each a history of folders; `url` is what HF_ENDPOINT should be.
 
-    Set `outage` to a status to have every request answered with it, `cuts` to the numbers of bytes
-    after which the next weight files end with their connection, `announced_bytes` to have every
-    weight file announced with that size. `resumed_at` lists the offsets that were asked for.
+    Set `outage` to a status to have every request answered with it, `hangs_up` to have none
+    answered, `cuts` to the numbers of bytes after which the next weight files end with their
+    connection, `announced_bytes` to have every weight file announced with that size. `resumed_at`
+    lists the offsets that were asked for.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.gated: set[str] = set()
         self.outage: HTTPStatus | None = None
+        self.hangs_up = False
         self.cuts: list[int] = []
         self.announced_bytes: int | None = None
         self.resumed_at: list[int] = []
@@ -74,6 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        if self.hub.hangs_up:
+            self.close_connection = True
+            return None
         if self.hub.outage is not None:
             return self._answer(self.hub.outage)
         for route, answer in ((_INFO, self._info), (_TREE, self._tree), (_FILE, self._file)):

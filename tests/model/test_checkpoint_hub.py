@@ -212,6 +212,24 @@ def test_an_answer_that_is_no_json_counts_as_unreachable(hub: HubServer) -> None
         open_checkpoint(REPOSITORY)
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError])
+def test_a_break_in_the_clients_other_transport_says_so(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hub_module, "snapshot_download", break_off)
+    with pytest.raises(HubUnreachableError, match=rf"broke off \({error.__name__}\)"):
+        open_checkpoint(REPOSITORY)
+
+
+def test_a_hub_that_hangs_up_without_an_answer_cannot_be_reached(hub: HubServer) -> None:
+    hub.hangs_up = True
+    with pytest.raises(HubUnreachableError, match="the hub cannot be reached"):
+        open_checkpoint(REPOSITORY)
+
+
 @pytest.fixture
 def impatient_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client writes what it has every thousand bytes, and tries again without a pause."""
@@ -233,12 +251,12 @@ def test_a_download_that_is_cut_off_goes_on_where_it_ended(
 
 
 @pytest.mark.usefixtures("impatient_client")
-def test_a_hub_that_cuts_every_connection_counts_as_unreachable_and_may_recover(
+def test_a_download_that_breaks_off_says_so_counts_as_unreachable_and_may_recover(
     hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
 ) -> None:
     hub.publish(REPOSITORY, tiny_checkpoint.folder)
     hub.cuts = [10_000, *[1] * 10]
-    with pytest.raises(HubUnreachableError):
+    with pytest.raises(HubUnreachableError, match=f"download of {REPOSITORY} broke off .*again"):
         SiglipVisionModel.from_pretrained(REPOSITORY)
 
     hub.cuts = []
