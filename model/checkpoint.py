@@ -27,8 +27,9 @@ _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 # The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`).
 _TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_model\.)(?P<name>.+)")
 _LAYER = re.compile(r"encoder\.layers\.\d+\.")
+_HEAD = "head."
 # In a file with flat names, what may stand beside the tower.
-_PARTS = ("embeddings.", "encoder.", "post_layernorm.", "head.")
+_PARTS = ("embeddings.", "encoder.", "post_layernorm.", _HEAD)
 _NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
 _LISTED_PROBLEMS = 5  # of each kind: an error is one line that a person reads
 
@@ -38,7 +39,7 @@ class CheckpointError(Exception):
 
 
 class HubUnreachableError(CheckpointError):
-    """The hub did not answer and the cache holds no copy."""
+    """The cache holds no copy, and the hub did not answer or broke off."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Checkpoint:
 
         Each layer has a mapping of its own: who drops its tensors gets their memory back.
         `shapes` is what the model expects. Nothing is read before every name and shape was checked;
-        raises `CheckpointError` listing all that is missing, unexpected or misshaped.
+        raises `CheckpointError` listing what is missing, unexpected or misshaped.
         """
         with ExitStack() as open_files:
             found: dict[str, Any] = {}
@@ -70,6 +71,8 @@ class Checkpoint:
                         raise CheckpointError(f"{path.name} repeats the tensor {key}")
                     found[key], paths[key] = file, path
             keys = _vision_keys(found)
+            if not any(name.startswith(_HEAD) for name in shapes):  # turned off in config.json
+                keys = {name: key for name, key in keys.items() if not name.startswith(_HEAD)}
             _check_tensors({name: found[key].get_slice(key) for name, key in keys.items()}, shapes)
         return _map_tensors(keys, paths)
 
@@ -237,15 +240,22 @@ def _map_tensors(keys: Mapping[str, str], paths: Mapping[str, Path]) -> dict[str
 
 
 def _check_tensors(found: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
-    problems = [f"missing {name}" for name in shapes if name not in found]
-    problems += [f"unexpected {name}" for name in found if name not in shapes]
+    missing = [f"missing {name}" for name in shapes if name not in found]
+    unexpected = [f"unexpected {name}" for name in found if name not in shapes]
+    misshaped, quantised = [], []
     for name in shapes.keys() & found.keys():
         shape, dtype = list(found[name].get_shape()), found[name].get_dtype()
         if shape != list(shapes[name]):
-            problems.append(f"misshaped {name}: {shape} instead of {list(shapes[name])}")
+            misshaped.append(f"misshaped {name}: {shape} instead of {list(shapes[name])}")
         elif dtype not in ("F64", "F32", "F16", "BF16"):
-            problems.append(f"quantised {name}: {dtype} is not supported")
+            quantised.append(f"quantised {name}: {dtype} is not supported")
+    problems = [_list_first(kind) for kind in (misshaped, missing, quantised, unexpected) if kind]
     if problems:
-        raise CheckpointError(
-            f"the checkpoint does not fit its config.json: {'; '.join(sorted(problems))}"
-        )
+        raise CheckpointError(f"the checkpoint does not fit its config.json: {'; '.join(problems)}")
+
+
+def _list_first(problems: Sequence[str]) -> str:
+    """Join the first problems of one kind, and say how many more there are."""
+    listed = sorted(problems)[:_LISTED_PROBLEMS]
+    more = len(problems) - len(listed)
+    return "; ".join([*listed, f"and {more} more {problems[0].split()[0]}"] if more else listed)
