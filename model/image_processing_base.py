@@ -39,7 +39,9 @@ class BaseImageProcessor:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be divided by."""
+        """Refuse what cannot be divided by, and what leaves nothing of an image."""
+        if not 0 < self.rescale_factor < math.inf:
+            raise ConfigError(f"rescale_factor cannot be {self.rescale_factor!r}")
         if 0 in self.image_std:
             raise ConfigError("image_std cannot be 0")
 
@@ -80,7 +82,7 @@ class BaseImageProcessor:
                 image_std=_read_channels(given.get("image_std", 0.5)),
                 **cls._read_sizes(given),
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"preprocessor_config.json cannot be used: {error}") from error
 
     @classmethod

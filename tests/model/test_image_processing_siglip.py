@@ -231,6 +231,11 @@ def test_a_step_that_no_checkpoint_has_is_refused_by_name(step: str) -> None:
         {"resample": "bilinear"},
         {"rescale_factor": "a"},
         {"rescale_factor": [1]},
+        {"rescale_factor": 0},
+        {"rescale_factor": -1 / 255},
+        {"rescale_factor": float("nan")},
+        {"rescale_factor": float("inf")},
+        {"rescale_factor": 10**400},
         {"image_mean": [0.5, 0.5]},
         {"image_mean": "0.5"},
         {"image_std": ["a", "b", "c"]},
@@ -240,6 +245,12 @@ def test_a_step_that_no_checkpoint_has_is_refused_by_name(step: str) -> None:
 def test_a_setting_that_cannot_be_used_is_a_config_error(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"preprocessor_config\.json cannot be used"):
         SiglipImageProcessor.from_dict(settings)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rescale_factor_that_leaves_no_image_is_refused(factor: float) -> None:
+    with pytest.raises(ConfigError, match="rescale_factor cannot be"):
+        SiglipImageProcessor(rescale_factor=factor)
 
 
 def test_settings_inside_a_processor_config_are_read(tmp_path: Path) -> None:
