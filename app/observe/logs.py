@@ -5,6 +5,7 @@ import sys
 from typing import Literal
 
 import structlog
+from huggingface_hub.utils.logging import get_logger as hub_client_logger
 from structlog.types import Processor
 
 
@@ -44,3 +45,5 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
     # At level debug they tell what strangers sent: URLs with secrets in them, texts inside images.
     for library in ("httpx", "httpcore", "PIL", "python_multipart"):
         logging.getLogger(library).setLevel(max(root.level, logging.WARNING))
+    # Imported, it gave itself a handler, which writes each line once more, raw, to standard error.
+    hub_client_logger().handlers.clear()

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -17,7 +20,10 @@ def _restore_logging() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     names = ("uvicorn", "uvicorn.error", "httpx", "httpcore")
     chatty = {name: logging.getLogger(name).level for name in names}
+    hub_client = logging.getLogger("huggingface_hub")
+    hub_handlers = hub_client.handlers[:]
     yield
+    hub_client.handlers[:] = hub_handlers
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, own in chatty.items():
@@ -96,6 +102,26 @@ def test_libraries_that_chatter_are_kept_short(
     logging.getLogger(library).error("trouble")
 
     assert [line["event"] for line in lines_of(capsys)] == ["trouble"]
+
+
+def test_the_hub_client_writes_nothing_beside_our_lines() -> None:
+    """In a process of its own: the client sets up its logging once, when it is first imported."""
+    script = (
+        "from app.observe.logs import configure_logs\n"
+        "configure_logs('info', 'json')\n"
+        "from huggingface_hub import file_download\n"
+        "file_download.logger.warning('cut off')\n"
+    )
+    written = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = written.stdout.splitlines()
+    assert json.loads(line)["event"] == "cut off"
+    assert written.stderr == ""
 
 
 def test_the_console_form_shows_no_local_values(capsys: pytest.CaptureFixture[str]) -> None:
