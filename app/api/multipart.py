@@ -1,6 +1,6 @@
 """Multipart forms: files and fields, in memory, whole or refused."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from python_multipart.multipart import parse_options_header
@@ -82,7 +82,9 @@ async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
         await form.close()
 
 
-async def _without_floods(stream: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[bytes]:
+async def _without_floods(
+    stream: AsyncGenerator[bytes, None], boundary: bytes
+) -> AsyncGenerator[bytes, None]:
     """Pass a body on, unless it is full of what looks like boundaries."""
     boundaries = 0
     async for chunk in stream:

@@ -1,6 +1,6 @@
 """The size of the largest batch: chosen for the device, and halved until it fits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -27,6 +27,9 @@ class SmallDevice:
         self.tried.append(max_batch_size)
         if 2 * max_batch_size > self._images:
             raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        raise NotImplementedError
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], None]:
         raise NotImplementedError
