@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import httpcore
 
@@ -22,6 +23,9 @@ _MAX_REDIRECTS = 3
 _MAX_ADDRESSES = 8
 _MAX_CHUNKS = 65_536  # each costs work, however few bytes it holds
 _CHUNKS_AT_A_TIME = 256  # one read may hold thousands of them, and the loop is everybody's
+# All heads of an answer together: any number of interim ones may come before the last.
+_MAX_HEAD_BYTES = 64 * 2**10
+_HEAD_BYTES_AT_A_TIME = 2**10  # httpcore works off what it has read in one go
 _LOOKUP_S = 2.0
 _CONNECT_S = 2.0
 _TOTAL_S = 5.0
@@ -71,7 +75,7 @@ class VettedNetwork(httpcore.AsyncNetworkBackend):
                 except httpcore.ConnectError:
                     continue
                 await _check_peer(stream)
-                return stream
+                return _HeadBoundedStream(stream)
         raise httpcore.ConnectError
 
     async def _vetted_addresses(self, host: str) -> Sequence[str]:
@@ -92,6 +96,53 @@ async def _check_peer(stream: httpcore.AsyncNetworkStream) -> None:
     if peer is None or not is_public(str(peer[0])):
         await stream.aclose()
         raise forbidden()
+
+
+class _HeadBoundedStream(httpcore.AsyncNetworkStream):
+    """A connection that yields little, and slowly, until its reader says that the head is over."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._head_bytes_left = _MAX_HEAD_BYTES
+        self._in_head = True
+
+    def end_head(self) -> None:
+        """Bound nothing from now on: the body has limits of its own."""
+        self._in_head = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        """Read; raise `httpcore.RemoteProtocolError` when the head is too large."""
+        if not self._in_head:
+            return await self._stream.read(max_bytes, timeout)
+        if not self._head_bytes_left:
+            raise httpcore.RemoteProtocolError
+        at_most = min(max_bytes, _HEAD_BYTES_AT_A_TIME, self._head_bytes_left)
+        data = await self._stream.read(at_most, timeout)
+        self._head_bytes_left -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Write as it is."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 # httpcore's signature
+    ) -> httpcore.AsyncNetworkStream:
+        """Encrypt; it is what was encrypted that is bounded then."""
+        return _HeadBoundedStream(
+            await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        """Tell what the connection knows of itself."""
+        return self._stream.get_extra_info(info)
 
 
 class Fetcher:
@@ -165,6 +216,7 @@ class Fetcher:
                 return follow(url, _location(response))
             if response.status != 200:
                 raise UrlFetchFailedError("the URL's host answered with an error")
+            cast("_HeadBoundedStream", response.extensions["network_stream"]).end_head()
             return await self._read(response)
 
     async def _read(self, response: httpcore.Response) -> bytes:

@@ -182,7 +182,7 @@ def test_bytes_are_counted_as_they_come(
 
     with pytest.raises(ImageTooLargeError):
         get(fetcher)
-    assert internet.bytes_read <= 1_000 + 2**16
+    assert internet.bytes_read <= 1_000 + 2**10 + 2**16  # the limit, and two reads
 
 
 def test_a_body_just_within_the_limit_is_taken(fetcher: Fetcher, origin: Origin) -> None:
@@ -231,6 +231,60 @@ def test_an_answer_that_is_none_has_failed(fetcher: Fetcher, origin: Origin, kin
     with pytest.raises(UrlFetchFailedError) as failed:
         get(fetcher)
     assert not any(word in failed.value.message for word in ("ESMTP", "Not Found", "example"))
+
+
+def _endless_interim_heads(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1_000)
+
+
+def test_endless_interim_heads_are_cut_off(
+    fetcher: Fetcher, origin: Origin, internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_TOTAL_S", 60)
+    origin.answers["/a.png"] = _endless_interim_heads
+
+    with pytest.raises(UrlFetchFailedError):
+        get(fetcher)
+    assert internet.bytes_read <= 2**16
+
+
+def test_interim_heads_leave_room_for_others(fetcher: Fetcher, origin: Origin) -> None:
+    """What httpcore has read it works off in one go, so it must not read much at a time."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        others = asyncio.create_task(take_turns())
+        try:
+            async with fetcher.fetched(URL):
+                pass
+        finally:
+            others.cancel()
+
+    origin.answers["/a.png"] = lambda connection: connection.sendall(
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 2_000 + b"HTTP/1.1 404 No\r\n\r\n"
+    )
+    with pytest.raises(UrlFetchFailedError):
+        asyncio.run(run())
+    assert turns > 40
+
+
+def test_a_few_interim_heads_do_no_harm(fetcher: Fetcher, origin: Origin) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(10 * hints)
+        answer(BODY, f"X-Long: {'a' * 8_000}")(connection)
+
+    origin.answers["/a.png"] = send
+
+    assert get(fetcher) == BODY
 
 
 def test_a_flood_of_tiny_chunks_is_cut_off_and_leaves_room_for_others(
@@ -359,6 +413,25 @@ def test_certificates_are_checked(
             with pytest.raises(UrlFetchFailedError):
                 get(fetcher, url)
             assert origin.heads == []
+
+
+def test_interim_heads_are_bounded_under_encryption_too(
+    names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_TOTAL_S", 60)
+    file = _certificate(tmp_path, "images.example")
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(file)
+    with run_origin(server_side) as origin:
+        origin.answers["/a.png"] = _endless_interim_heads
+        internet = Internet(origin.port, real_tls=True)
+        tls = ssl.create_default_context(cafile=str(file))
+        with pytest.raises(UrlFetchFailedError):
+            get(
+                Fetcher(1_000, lookup=names, network=internet, tls=tls),
+                "https://images.example/a.png",
+            )
+        assert internet.bytes_read <= 2**16
 
 
 def test_nothing_of_a_forbidden_url_is_asked_of_anybody(
