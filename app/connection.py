@@ -7,6 +7,7 @@ which the server itself keeps the peer waiting does not count.
 """
 
 import asyncio
+import logging
 import selectors
 import sys
 import uuid
@@ -33,10 +34,15 @@ from app.errors import (
 from app.parser import Parser
 
 _log = structlog.get_logger(__name__)
+# uvicorn warns of every request that is none, which we log ourselves, and of every Upgrade.
+_uvicorn_log = logging.getLogger("uvicorn.error.connection")
+_uvicorn_log.setLevel(logging.ERROR)
 
-# The least pace of a body, on average and after a grace for slow starters.
+# The least pace of a body, on average over the latest seconds and after a grace for slow starters.
 _LEAST_BYTES_PER_S = 16 * 2**10
 _BODY_GRACE_S = 3.0
+# The longest pause that a peer can earn by sending faster than it must.
+_LONGEST_PAUSE_S = 5.0
 # How long a peer that we have answered may take to notice, beyond what it goes on sending.
 _GOODBYE_S = 0.5
 # What a kept connection may still say after the listener has closed.
@@ -55,6 +61,7 @@ class ConnectionLimits:
 class _Wait(NamedTuple):
     """What a peer is waited for: at most `limit_s`, earlier if it sends too little after a grace.
 
+    The grace is patience to begin with: time uses it up, and bytes earn more of it.
     A wait for the same thing `of` the same subject goes on; any other is a new one.
     """
 
@@ -62,9 +69,6 @@ class _Wait(NamedTuple):
     of: object
     limit_s: float
     grace_s: float
-
-    def is_over(self, waited_s: float, received_bytes: int) -> bool:
-        return waited_s >= min(self.limit_s, self.grace_s + received_bytes / _LEAST_BYTES_PER_S)
 
 
 class _PoliteLine:
@@ -92,12 +96,15 @@ class Connection(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn: Parser = Parser()
+        self.logger = _uvicorn_log
         self._limits = limits
         self._line: asyncio.Transport
         self._leaving = False
         self._wait: _Wait | None = None
         self._waited_s = 0.0
-        self._received_bytes = 0
+        self._patience_s = 0.0
+        self._goodbye_limit_s = limits.body_timeout_s
+        self._received_bytes = 0  # since the deadline was last checked
 
     # What uvicorn and the event loop call
 
@@ -146,13 +153,18 @@ class Connection(H11Protocol):
 
     def check_deadline(self, elapsed_s: float) -> None:
         """Note that `elapsed_s` have passed; end the connection if its peer takes too long."""
+        earned_s, self._received_bytes = self._received_bytes / _LEAST_BYTES_PER_S, 0
         wait = self._awaited()
-        if wait != self._wait:
-            self._wait, self._waited_s, self._received_bytes = wait, 0.0, 0
-        elif wait is not None and not (wait.thing == "body" and self._takes_no_body()):
+        if wait is not None and wait == self._wait:
+            if wait.thing == "body" and self._takes_no_body():
+                elapsed_s = 0.0
             self._waited_s += elapsed_s
-            if wait.is_over(self._waited_s, self._received_bytes):
+            self._patience_s = _earn(self._patience_s, earned_s) - elapsed_s
+            if self._waited_s >= wait.limit_s or self._patience_s <= 0:
                 self._give_up(wait)
+        else:
+            self._wait, self._waited_s = wait, 0.0
+            self._patience_s = _earn(wait.grace_s, earned_s) if wait else 0.0
 
     def ask_to_close(self) -> None:
         """Let the answer in progress say what all say from now on."""
@@ -182,7 +194,7 @@ class Connection(H11Protocol):
         if unread_bytes := self._line.get_write_buffer_size():
             return _Wait("reading", unread_bytes, body_s, body_s)
         if self._leaving:
-            return _Wait("goodbye", None, body_s, _GOODBYE_S)
+            return _Wait("goodbye", None, self._goodbye_limit_s, _GOODBYE_S)
         if self.conn.their_state is h11.SEND_BODY:
             return _Wait("body", self.cycle, body_s, _BODY_GRACE_S)
         if self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None:
@@ -196,6 +208,7 @@ class Connection(H11Protocol):
 
     def _give_up(self, wait: _Wait) -> None:
         if wait.thing in ("head", "body"):
+            self._goodbye_limit_s = _GOODBYE_S  # it has had its time, whatever it goes on sending
             self._refuse(RequestTimeoutError(f"the request's {wait.thing} came too slowly"))
         else:
             self._line.abort()
@@ -239,6 +252,9 @@ class Connection(H11Protocol):
 
     def _leave(self) -> None:
         """Say no more, and ignore what still comes until the peer closes or its time is up."""
+        if self._wait is not None and self._wait.thing == "body":  # one time for all of a body
+            rest_s = self._goodbye_limit_s - self._waited_s
+            self._goodbye_limit_s = max(rest_s, _GOODBYE_S)
         self._leaving = True
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
@@ -251,3 +267,8 @@ class Connection(H11Protocol):
         with selectors.DefaultSelector() as selector:
             selector.register(self._line.get_extra_info("socket"), selectors.EVENT_READ)
             return bool(selector.select(0))
+
+
+def _earn(patience_s: float, earned_s: float) -> float:
+    """Add to a patience, but not beyond the longest pause: a burst must not pay for a minute."""
+    return max(patience_s, min(patience_s + earned_s, _LONGEST_PAUSE_S))

@@ -149,6 +149,30 @@ def test_a_body_slower_than_its_grace_but_of_good_rate_is_served() -> None:
         assert client.read_answer("POST").status_code == 200
 
 
+def test_a_body_in_lumps_of_good_rate_is_served() -> None:
+    body = PNG + bytes(160_000 - len(PNG))
+    with run_service(Settings(), FakeEmbedder()) as service, connect(service.port) as (client,):
+        client.send(head(f"Content-Length: {len(body)}"))
+        for start in range(0, len(body), 40_000):  # 20 kB/s
+            time.sleep(2 if start else 0)
+            client.send(body[start : start + 40_000])
+
+        assert client.read_answer("POST").status_code == 200
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.6])
+def test_a_burst_buys_no_long_silence(pause_s: float) -> None:
+    """On average over its whole time, the body would be fast enough for minutes."""
+    settings = Settings(body_timeout_s=600)
+    with run_service(settings, FakeEmbedder()) as service, connect(service.port) as (client,):
+        client.send(head("Content-Length: 10000000"))
+        time.sleep(pause_s)  # so that the service sees the head with the burst, or before it
+        client.send(bytes(8_000_000))
+        assert not client.hears_something(2)  # a fast sender may pause
+
+        check_error(client.read_answer(), 408, "request_timeout")
+
+
 def test_time_that_the_service_takes_does_not_count() -> None:
     fake = FakeEmbedder()
     settings = Settings(head_timeout_s=0.25, body_timeout_s=0.25)
@@ -219,6 +243,17 @@ def test_the_server_lets_go_of_a_client_that_never_closes(
         assert client.age_s < TIMEOUT_S + 2 * SLACK_S
 
 
+def test_the_server_lets_go_of_a_timed_out_client_that_goes_on_fast_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.connection._BODY_GRACE_S", 0.5)
+    settings = Settings(body_timeout_s=600)
+    with run_service(settings, FakeEmbedder()) as service, connect(service.port) as (client,):
+        client.send(head("Content-Length: 30000000"))
+        assert client.hears_something(WAIT_S)
+        send_until_refused(client, bytes(10_000))
+
+
 def test_a_client_that_never_reads_its_answers_is_let_go() -> None:
     """The answers are larger than all socket buffers, so the rest of them waits in the server."""
     settings = Settings(body_timeout_s=TIMEOUT_S)
@@ -227,13 +262,13 @@ def test_a_client_that_never_reads_its_answers_is_let_go() -> None:
         send_until_refused(client)
 
 
-def send_until_refused(client: RawClient) -> None:
+def send_until_refused(client: RawClient, data: bytes = b"x") -> None:
     """Send now and then without reading; fail when the server lets that go on."""
     give_up_at = time.monotonic() + WAIT_S
     while time.monotonic() < give_up_at:
         time.sleep(0.1)
         try:
-            client.send(b"x")
+            client.send(data)
         except ConnectionError:
             return
     pytest.fail("the connection is still open")

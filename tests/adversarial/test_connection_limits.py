@@ -1,5 +1,6 @@
 """What is not HTTP, or too much of it, gets an answer in the one shape and the end."""
 
+import logging
 from collections.abc import Iterator
 
 import httpx
@@ -133,6 +134,20 @@ def test_pipelined_requests_are_answered_in_their_order(server: ServiceServer) -
 
     assert [answer.headers["x-request-id"] for answer in answers] == ids
     assert {answer.status_code for answer in answers} == {200}
+
+
+def test_what_a_stranger_sends_is_no_warning(
+    server: ServiceServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line of log for each would let anybody fill the disk."""
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket")
+    with connect(server.port) as (client,):
+        client.send(head(*upgrade, method="GET", path="/livez"))
+        assert client.read_answer().status_code == 200
+        client.send(b"what?\r\n\r\n")
+        check_error(client.read_answer(), 400, "malformed_request")
+
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_nothing_after_an_ambiguous_request_is_answered(server: ServiceServer) -> None:
