@@ -51,7 +51,9 @@ def pick_form(accept: str) -> AnswerForm:
     qualities: dict[str, float] = {}
     for entry in (accept or "*/*").split(","):
         media_range, *parameters = (part.strip().lower() for part in entry.split(";"))
-        qualities[media_range] = _quality(parameters)
+        quality = _quality(parameters)
+        if quality > 0 or _is_whole(parameters):
+            qualities[media_range] = quality
     offered = [(_most_specific(qualities, media_type), form) for media_type, form in _FORMS]
     quality, form = max(offered, key=lambda offer: offer[0])
     if quality <= 0:
@@ -183,6 +185,14 @@ def _encode(vectors: FloatArray, options: EmbedOptions) -> FloatArray | str:
     if options.encoding == "float":
         return vectors
     return pybase64.b64encode_as_string(vectors.data)
+
+
+def _is_whole(parameters: Sequence[str]) -> bool:
+    """Whether a range is not narrowed down: to rule out one kind of JSON is not to rule out ours.
+
+    Only what stands before the q narrows.
+    """
+    return not parameters or parameters[0].startswith("q=")
 
 
 def _quality(parameters: Sequence[str]) -> float:

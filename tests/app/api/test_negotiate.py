@@ -111,6 +111,8 @@ def test_a_binary_answer_fails_whole_even_when_partial_is_asked_for(
         ("application/x-npy; q=0, application/json", "application/json"),
         ("application/x-npy, */*;q=0.9", NPY),
         ("application/x-npy;q=1.0;v=2", NPY),
+        ("application/json;version=1;q=0, */*", "application/json"),
+        ("application/json;q=0;v=2, application/x-npy;v=1;q=0, */*", NPY),
     ],
 )
 def test_the_form_of_highest_quality_is_chosen(
