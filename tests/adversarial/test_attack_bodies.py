@@ -108,8 +108,12 @@ FORM_ATTACKS = {
     "30 MB of junk in front": BodyAttack(
         lambda: _flood(b"x")[:-20_000] + _part(HONEST) + END, 400, "invalid_multipart"
     ),
-    "30 MB of junk behind": BodyAttack(
-        lambda: _part(HONEST) + END + _flood(b"\r\n--b")[:-20_000], 200
+    "30 MB of junk behind": BodyAttack(lambda: _part(HONEST) + END + _flood(b"x")[:-20_000], 200),
+    "30 MB of boundaries behind": BodyAttack(
+        lambda: _part(HONEST) + END + _flood(b"\r\n--b")[:-20_000], 400, "invalid_multipart"
+    ),
+    "30 MB of boundaries that go on": BodyAttack(
+        lambda: _part(_flood(b"\r\n--bX")[:-20_000]) + END, 400, "invalid_multipart"
     ),
     "an image of almost boundaries": BodyAttack(
         lambda: _part((b"\r\n--" * (5 * MIB))[: 19 * MIB]) + END,

@@ -54,9 +54,13 @@ def server(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
 def tiny_server(
     _no_settings_from_outside: None, tiny_checkpoint: ReferenceCheckpoint
 ) -> Iterator[ServiceServer]:
-    """A service with the tiny checkpoint in float32."""
+    """A service with the tiny checkpoint in float32, where many clients may wait."""
     settings = Settings(
-        model=str(tiny_checkpoint.folder), device="cpu", dtype="float32", max_images=64
+        model=str(tiny_checkpoint.folder),
+        device="cpu",
+        dtype="float32",
+        max_images=64,
+        queue_images=1_000,
     )
     with run_service(settings) as service:
         service.wait_for_status("ok")
