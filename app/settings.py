@@ -83,7 +83,8 @@ class Settings(BaseSettings):
         description="on: torch.compile at start, which needs a C++ compiler; auto: off, for now",
     )
     decode: Literal["exact", "fast"] = Field(
-        "exact", description="fast: decode large JPEGs at reduced scale; slightly other vectors"
+        "exact",
+        description="fast: JPEGs in half the time or less; slightly other vectors",
     )
     max_batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="images in one forward pass; auto: 8, on CUDA 8 to 64 as fits"

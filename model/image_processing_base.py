@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from PIL import Image
 
 from model.checkpoint import CheckpointError, find_checkpoint_folder, read_json_if_any
 from model.config import ConfigError
+from model.torch_resize import TORCH_MODES, resize_with_torch
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -31,12 +32,17 @@ _LARGEST_SIZE = 2**16
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImageProcessor:
-    """Values that every processor has, and how they are read from a checkpoint."""
+    """Values that every processor has, and how they are read from a checkpoint.
+
+    `backend` is what resizes: Pillow, as the reference does, or PyTorch; see `resize_with_torch`.
+    No checkpoint names it.
+    """
 
     resample: Image.Resampling = Image.Resampling.BICUBIC
     rescale_factor: float = 1 / 255
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    backend: Literal["pil", "torch"] = "pil"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be divided by, and what leaves nothing of an image."""
@@ -85,8 +91,15 @@ class BaseImageProcessor:
         except (TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"preprocessor_config.json cannot be used: {error}") from error
 
+    def _resize(self, image: Image.Image, height: int, width: int) -> UInt8Array:
+        """Convert to RGB on white and resize: -> uint8 (height, width, 3)."""
+        rgb = convert_to_rgb(image)
+        if self.backend == "torch" and self.resample in TORCH_MODES:
+            return resize_with_torch(rgb, height, width, self.resample)
+        return np.asarray(rgb.resize((width, height), resample=self.resample))
+
     @classmethod
-    def _read_sizes(cls, given: dict[str, Any]) -> dict[str, int]:
+    def _read_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Read the fields that a processor adds, or raise `ValueError`."""
         raise NotImplementedError
 

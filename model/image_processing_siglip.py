@@ -11,7 +11,6 @@ from PIL import Image
 from model.image_processing_base import (
     BaseImageProcessor,
     UInt8Array,
-    convert_to_rgb,
     read_size,
 )
 
@@ -30,8 +29,7 @@ class SiglipImageProcessor(BaseImageProcessor):
 
     def resize(self, image: Image.Image) -> UInt8Array:
         """Convert one image to RGB on white and squash it: -> uint8 (height, width, 3)."""
-        resized = convert_to_rgb(image).resize((self.width, self.height), resample=self.resample)
-        return np.asarray(resized)
+        return self._resize(image, self.height, self.width)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Rescale and normalise on the tensor's device.
@@ -52,7 +50,7 @@ class SiglipImageProcessor(BaseImageProcessor):
         return self.normalize(torch.from_numpy(np.stack([self.resize(image) for image in images])))
 
     @classmethod
-    def _read_sizes(cls, given: dict[str, Any]) -> dict[str, int]:
+    def _read_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
         size = given.get("size", {"height": 224, "width": 224})
         if isinstance(size, int):
             size = {"height": size, "width": size}

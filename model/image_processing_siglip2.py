@@ -13,7 +13,6 @@ from torch import nn
 from model.image_processing_base import (
     BaseImageProcessor,
     UInt8Array,
-    convert_to_rgb,
     read_size,
 )
 
@@ -63,7 +62,7 @@ class Siglip2ImageProcessor(BaseImageProcessor):
         height, width = get_image_size_for_max_num_patches(
             image.height, image.width, self.patch_size, self.max_num_patches
         )
-        return np.asarray(convert_to_rgb(image).resize((width, height), resample=self.resample))
+        return self._resize(image, height, width)
 
     def normalize(self, patches: torch.Tensor) -> torch.Tensor:
         """Rescale and normalise: uint8 (patches, patch * patch * 3) -> the same in float32."""
@@ -99,7 +98,7 @@ class Siglip2ImageProcessor(BaseImageProcessor):
         return self.collate([self.resize(image) for image in images])
 
     @classmethod
-    def _read_sizes(cls, given: dict[str, Any]) -> dict[str, int]:
+    def _read_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
         sizes = {"patch_size": cls.patch_size, "max_num_patches": cls.max_num_patches}
         return {name: read_size(name, given.get(name, usual)) for name, usual in sizes.items()}
 

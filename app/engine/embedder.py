@@ -123,16 +123,16 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     """Load a model by hub id, local folder or `random:<shape>`, warm it up and test it.
 
     Without a `max_batch_size` there is one that suits the device and fits into it. `decode` is how
-    the caller decodes images, exact or fast: it counts towards the space. With `random_fallback` an
-    unreachable hub leads to random weights instead of an error. `sha256` is what the weight files
-    must have, if given. Raises `StartError`.
+    images become pixels, exact or fast: it decides what resizes them, and counts towards the space.
+    With `random_fallback` an unreachable hub leads to random weights instead of an error. `sha256`
+    is what the weight files must have, if given. Raises `StartError`.
     """
     torch_device = pick_device(device)
     torch_dtype = pick_dtype(dtype, torch_device)
     configure_device(torch_device)
     if compiled and torch_dtype == torch.int8:
         raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
-    loaded = load_model(model, revision, sha256, random_fallback=random_fallback)
+    loaded = load_model(model, revision, sha256, random_fallback=random_fallback, decode=decode)
     if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
         torch.set_num_threads(1)
     if isinstance(loaded, LoadedNaflex):

@@ -374,6 +374,17 @@ def test_batch_size_is_no_part_of_the_space(tiny_checkpoint: ReferenceCheckpoint
     assert space_of(folder, max_batch_size=1) == space_of(folder, max_batch_size=8)
 
 
+def test_fast_decoding_resizes_otherwise_in_a_space_of_its_own(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    exact, fast = (load(tiny_checkpoint.folder, decode=decode) for decode in ("exact", "fast"))
+    image = scene(0, (120, 90))
+    off = np.abs(exact.resize(image).astype(int) - fast.resize(image).astype(int))
+
+    assert exact.info.space != fast.info.space
+    assert 0 < off.max() <= 2
+
+
 def test_precision_resize_and_weights_are_part_of_the_space(
     tiny_checkpoint: ReferenceCheckpoint, checkpoint: Path, tmp_path: Path
 ) -> None:
