@@ -66,12 +66,13 @@ def write_naflex_checkpoint(
 
 @torch.inference_mode()
 def reference_vectors(checkpoint: NaflexCheckpoint, images: list[Any]) -> list[tuple[Any, Any]]:
-    """Return pooled and patch vectors of each image, padding left out."""
+    """Return pooled and patch vectors of each image, padding left out; None without a head."""
     inputs = checkpoint.processor(images, return_tensors="pt")
     outputs = checkpoint.model(**inputs)
     lengths = inputs["pixel_attention_mask"].sum(1).tolist()
+    pooled, patches = outputs.pooler_output, outputs.last_hidden_state
     return [
-        (outputs.pooler_output[i].numpy(), outputs.last_hidden_state[i, :length].numpy())
+        (None if pooled is None else pooled[i].numpy(), patches[i, :length].numpy())
         for i, length in enumerate(lengths)
     ]
 

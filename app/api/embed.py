@@ -87,6 +87,11 @@ async def embed(request: Request) -> Response:
 def _check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:
     if options.expect_space is not None and not same_space(options.expect_space, info.space):
         raise SpaceMismatchError(f"the space here is {info.space}", param="expect_space")
+    if options.output != "patches" and not info.pooled:
+        raise InvalidParameterError(
+            "this model has no pooling head, so no pooled vectors; ask for output=patches",
+            param="output",
+        )
     if options.output == "both" and form != "json":
         raise NotAcceptableError("output=both cannot be one array; ask for JSON", param="output")
     if options.dtype == "float16" and form == "json" and options.encoding == "float":

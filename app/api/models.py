@@ -32,6 +32,9 @@ class ModelDescription(BaseModel):
     image_size: int = Field(examples=[224])
     patch_size: int = Field(examples=[16])
     patches: int = Field(examples=[196])
+    pooled: bool = Field(
+        description="False for a model without pooling head: it answers output=patches only."
+    )
     revision: str | None = Field(description="The hub's commit.")
     space: str = Field(description="Vectors are comparable when this is equal.")
     dtype: str = Field(examples=["bfloat16"])
@@ -72,6 +75,7 @@ def _describe(context: ApiContext) -> ModelDescription:
         image_size=info.image_size,
         patch_size=info.patch_size,
         patches=info.max_patches,
+        pooled=info.pooled,
         revision=info.revision,
         space=info.space,
         dtype=info.dtype,

@@ -160,6 +160,8 @@ def _json_error(index: int, image_id: str | None, error: ServiceError) -> dict[s
 
 def _pooled(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
     vector = image.vectors.pooled
+    if vector is None:
+        raise InternalError("pooled vectors were not computed")
     if options.normalize:
         vector = vector / np.linalg.norm(vector.astype(np.float64))  # the square may overflow
     return _cast(vector, options)

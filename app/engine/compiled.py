@@ -84,9 +84,7 @@ class CompiledRunner:
         if count < bucket:
             pixels = torch.cat([pixels, pixels.new_zeros(bucket - count, *pixels.shape[1:])])
         vectors = self._forward(pixels, patches)
-        return Vectors(
-            vectors.pooled[:count], None if vectors.patches is None else vectors.patches[:count]
-        )
+        return Vectors(*(part if part is None else part[:count] for part in vectors))
 
 
 def bucket_sizes(max_batch_size: int) -> tuple[int, ...]:

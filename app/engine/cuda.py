@@ -12,7 +12,7 @@ import torch
 
 from app.engine.protocol import Pixels, UInt8Array, Vectors
 from app.engine.runner import run_largest_batches
-from app.engine.tower import Tower
+from app.engine.tower import Tower, pick_wanted
 
 # One computes, and one more is ready, so that the device never waits for the host.
 BATCHES_IN_FLIGHT = 2
@@ -52,9 +52,7 @@ class CudaPipeline:
         with torch.cuda.stream(self._compute):
             outputs = tower(pixels)
         self._download.wait_stream(self._compute)
-        results = {"pooled": outputs.pooler_output}
-        if patches:
-            results["patches"] = outputs.last_hidden_state
+        results = pick_wanted(outputs, patches)
         with torch.cuda.stream(self._download):
             copies = {name: buffers.take_like(name, results[name]) for name in results}
             for name, copy in copies.items():
@@ -94,7 +92,7 @@ class _PendingVectors:
         }
         self._idle.append(self._buffers)
         del self._buffers, self._copies  # a second call fails, and harms nobody
-        return Vectors(arrays["pooled"], arrays.get("patches"))
+        return Vectors(**arrays)
 
 
 class _PinnedBuffers:

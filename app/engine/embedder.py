@@ -23,7 +23,7 @@ from app.engine.naflex_embedder import load_naflex_embedder
 from app.engine.protocol import Embedder, ModelInfo, Pixels, StartError, UInt8Array, Vectors
 from app.engine.runner import Runner
 from app.engine.selftest import check_against_reference, draw_test_images
-from app.engine.tower import PlainRunner
+from app.engine.tower import PlainRunner, pick_wanted
 from model import SiglipImageProcessor, SiglipVisionModel
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
 
@@ -60,6 +60,7 @@ class SiglipEmbedder:
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             pretrained=loaded.pretrained,
+            pooled=config.vision_use_head,
         )
 
     def resize(self, image: Image.Image) -> UInt8Array:
@@ -105,7 +106,7 @@ def _embed_plainly(
 ) -> Vectors:
     """Compute with the plain modules, on the CPU, in the weights' own dtype."""
     outputs = model(processor.normalize(torch.from_numpy(pixels)))
-    return Vectors(outputs.pooler_output.numpy(), outputs.last_hidden_state.numpy())
+    return Vectors(**{name: part.numpy() for name, part in pick_wanted(outputs, True).items()})
 
 
 def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who may start
@@ -132,7 +133,9 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     configure_device(torch_device)
     if compiled and torch_dtype == torch.int8:
         raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
-    loaded = load_model(model, revision, sha256, random_fallback=random_fallback, decode=decode)
+    loaded = load_model(model, revision, sha256, random_fallback=random_fallback)
+    if decode == "fast":
+        loaded = loaded.resizing_with_torch()
     if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
         torch.set_num_threads(1)
     if isinstance(loaded, LoadedNaflex):

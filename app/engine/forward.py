@@ -18,6 +18,7 @@ from app.engine.protocol import (
     DeviceOutOfMemoryError,
     Embedder,
     Float32Array,
+    MaybeNone,
     Pending,
     UInt8Array,
     UnevenVectors,
@@ -34,9 +35,12 @@ Result = TypeVar("Result")
 
 
 class ImageVectors(NamedTuple):
-    """The vectors of one image: pooled (dim,), patches (patches, dim) or None."""
+    """The vectors of one image, None for what was not asked for or the model does not have.
 
-    pooled: Float32Array
+    pooled (dim,), patches (patches, dim).
+    """
+
+    pooled: Float32Array | MaybeNone
     patches: Float32Array | None
 
 
@@ -143,10 +147,11 @@ def _outcomes_of(batch: Sequence[Wanted], vectors: Vectors | UnevenVectors) -> l
 
 
 def _row(vectors: Vectors | UnevenVectors, row: int, patches: bool) -> Outcome:
-    pooled = vectors.pooled[row]
+    pooled = None if vectors.pooled is None else vectors.pooled[row]
     own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
-    if not np.isfinite(pooled).all() or not (own_patches is None or np.isfinite(own_patches).all()):
+    own = ImageVectors(pooled, own_patches)
+    if not all(part is None or np.isfinite(part).all() for part in own):
         return NonFiniteError("the model gave a vector that is not finite")
-    if not pooled.any():
+    if pooled is not None and not pooled.any():
         return NonFiniteError("the model gave a vector of length zero, which has no direction")
-    return ImageVectors(pooled, own_patches)
+    return own

@@ -64,21 +64,15 @@ class LoadedNaflex(Loaded[Siglip2VisionModel, Siglip2ImageProcessor]):
 
 
 def load_model(
-    model: str,
-    revision: str | None,
-    sha256: Sequence[str],
-    *,
-    random_fallback: bool,
-    decode: str = "exact",
+    model: str, revision: str | None, sha256: Sequence[str], *, random_fallback: bool
 ) -> LoadedSiglip | LoadedNaflex:
     """Load a model by hub id, local folder or `random:<shape>`.
 
     With `random_fallback` an unreachable hub leads to random weights instead of an error. `sha256`
-    is what the weight files must have, if given. With `decode` fast the processor resizes with
-    PyTorch. Raises `StartError`.
+    is what the weight files must have, if given. Raises `StartError`.
     """
     try:
-        loaded = _load(model, revision, sha256)
+        return _load(model, revision, sha256)
     except HubUnreachableError as error:
         if not random_fallback:
             raise StartError(f"{model} cannot be loaded: {error}") from error
@@ -86,13 +80,9 @@ def load_model(
         if shape is None:
             raise StartError(f"{model} names no shape for random weights: {error}") from error
         _log.warning("hub unreachable, falling back to random weights", wanted=model)
-        model, revision = RANDOM_PREFIX + shape[0], None
-        return load_model(model, revision, sha256, random_fallback=False, decode=decode)
+        return load_model(RANDOM_PREFIX + shape[0], None, sha256, random_fallback=False)
     except (CheckpointError, ConfigError) as error:
         raise StartError(f"{model} cannot be loaded: {error}") from error
-    if loaded.model.vision_model.head is None:
-        raise StartError(f"{model} has no pooling head (vision_use_head is false)")
-    return loaded.resizing_with_torch() if decode == "fast" else loaded
 
 
 def space_of(loaded: LoadedSiglip | LoadedNaflex, dtype: torch.dtype, decode: str) -> str:

@@ -46,6 +46,7 @@ class NaflexEmbedder:
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
             pretrained=loaded.pretrained,
+            pooled=loaded.model.config.vision_use_head,
         )
 
     def resize(self, image: Image.Image) -> UInt8Array:
@@ -148,4 +149,5 @@ def _embed_plainly(
         rows[:length].numpy()
         for rows, length in zip(outputs.last_hidden_state, lengths, strict=True)
     ]
-    return UnevenVectors(outputs.pooler_output.numpy(), patches)
+    pooled = outputs.pooler_output
+    return UnevenVectors(None if pooled is None else pooled.numpy(), patches)

@@ -11,7 +11,7 @@ import torch
 from app.engine.cuda import BATCHES_IN_FLIGHT, CudaPipeline
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, UnevenVectors, Vectors
 from app.engine.runner import run_largest_batches, sizes_for_cores
-from app.engine.tower import forward
+from app.engine.tower import concatenate, forward
 
 Pack = Callable[[Sequence[UInt8Array]], tuple[torch.Tensor, list[tuple[int, int]]]]
 """Images -> uint8 patches of all, one after the other, and rows and columns of each."""
@@ -101,4 +101,4 @@ def _unpack(vectors: Vectors, grids: Sequence[tuple[int, int]]) -> UnevenVectors
 
 def _join(parts: Sequence[UnevenVectors]) -> UnevenVectors:
     patches: list[Float32Array] = [own for part in parts for own in part.patches or ()]
-    return UnevenVectors(np.concatenate([part.pooled for part in parts]), patches or None)
+    return UnevenVectors(concatenate([part.pooled for part in parts]), patches or None)

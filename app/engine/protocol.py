@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,10 @@ from PIL import Image
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
+
+# As in typeshed: None is possible, but only where `ModelInfo.pooled` is false, and whoever runs a
+# published model need not check.
+MaybeNone: TypeAlias = Any
 
 Pixels = UInt8Array | Sequence[UInt8Array]
 """Images at the model's input size: uint8 (batch, height, width, 3), or (height, width, 3) each."""
@@ -34,18 +38,18 @@ class DeviceLostError(Exception):
 class Vectors(NamedTuple):
     """The vectors of a batch, row i for image i."""
 
-    pooled: Float32Array
-    """(batch, dim), not normalised."""
-    patches: Float32Array | None
+    pooled: Float32Array | MaybeNone = None
+    """(batch, dim), not normalised; None for a model without pooling head."""
+    patches: Float32Array | None = None
     """(batch, patches, dim), or None when they were not asked for."""
 
 
 class UnevenVectors(NamedTuple):
     """The vectors of a batch of images with different numbers of patches."""
 
-    pooled: Float32Array
-    """(batch, dim), not normalised."""
-    patches: Sequence[Float32Array] | None
+    pooled: Float32Array | MaybeNone = None
+    """(batch, dim), not normalised; None for a model without pooling head."""
+    patches: Sequence[Float32Array] | None = None
     """(own patches, dim) for each image, or None when they were not asked for."""
 
 
@@ -71,6 +75,8 @@ class ModelInfo:
     device: str
     dtype: str
     pretrained: bool
+    pooled: bool = True
+    """Whether there are pooled vectors: not without a pooling head (vision_use_head)."""
     max_batch_size: int = 1
     """Images in one forward pass, as found out at the start."""
     selftest_cosine: float | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.engine.protocol import Pixels, UInt8Array, Vectors
+from app.engine.protocol import Float32Array, Pixels, UInt8Array, Vectors
 from app.engine.runner import run_largest_batches, sizes_for_cores
 
 Tower = Callable[[torch.Tensor], Any]
@@ -59,22 +59,28 @@ def stack(pixels: Pixels) -> torch.Tensor:
 @torch.inference_mode()
 def forward(tower: Tower, device: torch.device, pixels: torch.Tensor, patches: bool) -> Vectors:
     """Move a batch to the device, compute, and move the vectors back."""
-    outputs = tower(_upload(pixels, device))
-    if not patches:
-        return Vectors(_download(device, outputs.pooler_output)[0].numpy(), None)
-    pooled, patched = _download(device, outputs.pooler_output, outputs.last_hidden_state)
-    return Vectors(pooled.numpy(), patched.numpy())
+    wanted = pick_wanted(tower(_upload(pixels, device)), patches)
+    results = _download(device, *wanted.values())
+    return Vectors(**{name: copy.numpy() for name, copy in zip(wanted, results, strict=True)})
+
+
+def pick_wanted(outputs: Any, patches: bool) -> dict[str, torch.Tensor]:
+    """Return of a tower's outputs what `Vectors` has, by its name there; without head no pooled."""
+    wanted = {"pooled": outputs.pooler_output} if outputs.pooler_output is not None else {}
+    return wanted | ({"patches": outputs.last_hidden_state} if patches else {})
 
 
 def join(parts: Sequence[Vectors]) -> Vectors:
     """Put the vectors of a batch's parts together again."""
     if len(parts) == 1:
         return parts[0]
-    patches = [part.patches for part in parts if part.patches is not None]
-    return Vectors(
-        np.concatenate([part.pooled for part in parts]),
-        np.concatenate(patches) if patches else None,
-    )
+    return Vectors(*map(concatenate, zip(*parts, strict=True)))
+
+
+def concatenate(parts: Sequence[Float32Array | None]) -> Float32Array | None:
+    """Put rows together that all parts have, or none has."""
+    rows = [part for part in parts if part is not None]
+    return np.concatenate(rows) if rows else None
 
 
 def _upload(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:

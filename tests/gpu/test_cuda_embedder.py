@@ -279,3 +279,17 @@ def test_without_a_batch_size_the_largest_that_fits_is_taken(tmp_path: Path) -> 
 def test_8_bit_layers_are_for_cpus(base: ReferenceCheckpoint) -> None:
     with pytest.raises(StartError, match="SIGLIP_DEVICE=cpu"):
         load(base, "cuda", "int8")
+
+
+def test_a_tower_without_head_has_patch_vectors_only(tmp_path: Path, pixels: np.ndarray) -> None:
+    config = transformers.SiglipVisionConfig(num_hidden_layers=1, vision_use_head=False)
+    checkpoint = write_checkpoint(tmp_path, config)
+    expected = load(checkpoint, "cpu", "float32").embed(pixels[:3], patches=True)
+
+    vectors = load(checkpoint, "cuda", "float32").embed(pixels[:3], patches=True)
+
+    assert vectors.pooled is None
+    assert vectors.patches is not None
+    assert expected.patches is not None
+    for own, reference in zip(vectors.patches, expected.patches, strict=True):
+        assert cosines(own, reference).min() >= LEAST_COSINES["float32"]

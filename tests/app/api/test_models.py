@@ -21,6 +21,7 @@ FAKE = {
     "image_size": 4,
     "patch_size": 2,
     "patches": 4,
+    "pooled": True,
     "revision": "0" * 40,
     "space": SPACE,
     "dtype": "float32",

@@ -21,9 +21,7 @@ from tests.hub_server import HubServer
 from tests.reference import (
     ReferenceCheckpoint,
     edit_json,
-    edit_vision_config,
     save_checkpoint,
-    tiny_vision_config,
     write_checkpoint,
 )
 
@@ -269,18 +267,6 @@ def test_a_revision_of_what_no_hub_has_stops_the_start(
 
 def test_an_unreachable_model_of_unknown_shape_stops_the_start() -> None:
     assert "someone/strange-model" in start_error("someone/strange-model", random_fallback=True)
-
-
-def test_a_checkpoint_without_pooling_head_stops_the_start(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, tiny_vision_config(vision_use_head=False), keys="flat")
-
-    assert "pooling head" in start_error(tmp_path)
-
-
-def test_a_pooling_head_that_the_config_turns_off_stops_the_start(checkpoint: Path) -> None:
-    edit_vision_config(checkpoint, vision_use_head=False)
-
-    assert start_error(checkpoint) == f"{checkpoint} has no pooling head (vision_use_head is false)"
 
 
 def test_a_processor_of_another_size_stops_the_start(checkpoint: Path) -> None:

@@ -15,7 +15,6 @@ from tests.app.images import scene
 from tests.naflex_reference import (
     NaflexCheckpoint,
     reference_vectors,
-    tiny_naflex_config,
     write_naflex_checkpoint,
 )
 from tests.reference import edit_json
@@ -147,11 +146,6 @@ def test_a_checkpoint_without_processor_gets_the_usual_patches(checkpoint: Path)
     (checkpoint / "preprocessor_config.json").unlink()
     info = load(checkpoint).info
     assert (info.patch_size, info.max_patches) == (8, 256)
-
-
-def test_a_checkpoint_without_pooling_head_stops_the_start(tmp_path: Path) -> None:
-    write_naflex_checkpoint(tmp_path, tiny_naflex_config(vision_use_head=False), keys="flat")
-    assert "pooling head" in start_error(tmp_path)
 
 
 @pytest.mark.parametrize(("option", "value"), [("dtype", "int8"), ("compiled", True)])

@@ -48,6 +48,11 @@ def lose_the_last(rows: Float32Array) -> Float32Array:
     return np.concatenate([rows[:-1], np.full_like(rows[:1], np.nan)])
 
 
+def test_vectors_that_only_the_reference_has_end_it() -> None:
+    with pytest.raises(SelfTestError, match="self-test failed"):
+        check(lambda images, patches: embed(images, patches)._replace(pooled=None))
+
+
 @pytest.mark.parametrize(
     "damage", [swap_halves, repeat_the_first, shift, np.flipud, lose_the_last, np.negative]
 )
