@@ -29,15 +29,16 @@ _Answer = Callable[[str, str, Path, str], None]  # repository, commit, folder, f
 class HubServer:
     """Repositories by name, each a history of folders; `url` is what HF_ENDPOINT should be.
 
-    Set `outage` to a status to have every request answered with it, `hangs_up` to have none
-    answered, `cuts` to the numbers of bytes after which the next weight files end with their
-    connection, `announced_bytes` to have every weight file announced with that size. `resumed_at`
-    lists the offsets that were asked for.
+    `gated` has, for some repositories, the Authorization header that their files ask for. Set
+    `outage` to a status to have every request answered with it, `hangs_up` to have none answered,
+    `cuts` to the numbers of bytes after which the next weight files end with their connection,
+    `announced_bytes` to have every weight file announced with that size. `resumed_at` lists the
+    offsets that were asked for.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.gated: set[str] = set()
+        self.gated: dict[str, str] = {}
         self.outage: HTTPStatus | None = None
         self.hangs_up = False
         self.cuts: list[int] = []
@@ -75,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: HubServer
 
     def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path  # still quoted: a revision may hold a slash
         if self.hub.hangs_up:
             self.close_connection = True
             return None
@@ -84,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         for route, answer in ((_INFO, self._info), (_TREE, self._tree), (_FILE, self._file)):
             match = route.fullmatch(path)
             if match is not None:
-                return self._route(match.groupdict(), answer)
+                return self._route(match.groupdict(default=""), answer)
         return self._answer(HTTPStatus.NOT_FOUND)
 
     def do_HEAD(self) -> None:
@@ -93,16 +94,15 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""
 
-    def _route(self, named: dict[str, str | None], answer: _Answer) -> None:
-        repo_id = named["repo"] or ""
+    def _route(self, quoted: dict[str, str], answer: _Answer) -> None:
+        named = {name: unquote(value) for name, value in quoted.items()}
+        repo_id = named["repo"]
         if not self.hub.has_repository(repo_id):
             return self._refuse(HTTPStatus.NOT_FOUND, "RepoNotFound")
-        if repo_id in self.hub.gated:
-            return self._refuse(HTTPStatus.FORBIDDEN, "GatedRepo")
         found = self.hub.find_commit(repo_id, named["revision"] or "main")
         if found is None:
             return self._refuse(HTTPStatus.NOT_FOUND, "RevisionNotFound")
-        return answer(repo_id, *found, named.get("file") or "")
+        return answer(repo_id, *found, named.get("file", ""))
 
     def _info(self, repo_id: str, commit: str, folder: Path, _file: str) -> None:
         siblings = [{"rfilename": path.name} for path in sorted(folder.iterdir())]
@@ -121,8 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
             ]
         )
 
-    def _file(self, _repo_id: str, commit: str, folder: Path, file: str) -> None:
+    def _file(self, repo_id: str, commit: str, folder: Path, file: str) -> None:
         path = folder / file
+        if self.hub.gated.get(repo_id) not in (None, self.headers["Authorization"]):
+            return self._refuse(HTTPStatus.UNAUTHORIZED, "GatedRepo")
         if not path.is_file():
             return self._refuse(HTTPStatus.NOT_FOUND, "EntryNotFound")
         headers = {"X-Repo-Commit": commit, "ETag": f'"{_blob_id(path)}"'}

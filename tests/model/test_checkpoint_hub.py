@@ -1,18 +1,20 @@
 """Checkpoints by hub id: the real huggingface_hub client against a hub on loopback."""
 
 import os
+import pty
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 from model import CheckpointError, HubUnreachableError, SiglipImageProcessor, SiglipVisionModel
 from model import hub as hub_module
@@ -74,13 +76,18 @@ def test_a_pinned_commit_gives_the_weights_of_that_commit(
     assert_has_weights(SiglipVisionModel.from_pretrained(REPOSITORY), other_checkpoint)
 
 
-def test_a_branch_gives_the_weights_of_that_branch(
-    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, other_checkpoint: ReferenceCheckpoint
+@pytest.mark.parametrize("name", ["tuned", "v1.0", "refs/pr/3"])
+def test_a_branch_or_tag_gives_the_weights_of_its_commit(
+    hub: HubServer,
+    tiny_checkpoint: ReferenceCheckpoint,
+    other_checkpoint: ReferenceCheckpoint,
+    name: str,
 ) -> None:
     hub.publish(REPOSITORY, tiny_checkpoint.folder)
-    hub.publish(REPOSITORY, other_checkpoint.folder, branch="tuned")
-    model = SiglipVisionModel.from_pretrained(REPOSITORY, revision="tuned")
+    commit = hub.publish(REPOSITORY, other_checkpoint.folder, branch=name)
+    model = SiglipVisionModel.from_pretrained(REPOSITORY, revision=name)
     assert_has_weights(model, other_checkpoint)
+    assert open_checkpoint(REPOSITORY, name).revision == commit
 
 
 @pytest.mark.parametrize("revision", [None, "main", "commit"])
@@ -127,6 +134,19 @@ def test_a_cached_checkpoint_loads_while_the_hub_is_down(
     assert open_checkpoint(REPOSITORY, revision).revision == commit
 
 
+def test_offline_mode_takes_what_is_in_the_cache_and_asks_nobody(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    open_checkpoint(REPOSITORY)
+    hub.publish(REPOSITORY, tiny_checkpoint.folder, branch="later")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    close_session()  # the client chooses its transport once
+    assert open_checkpoint(REPOSITORY).revision == commit
+    with pytest.raises(HubUnreachableError, match=f"no copy of {REPOSITORY} at later"):
+        open_checkpoint(REPOSITORY, "later")
+
+
 @pytest.mark.usefixtures("hub")
 def test_an_unknown_repository_is_refused_by_name() -> None:
     with pytest.raises(CheckpointError, match=f"the hub has no {REPOSITORY}") as caught:
@@ -148,10 +168,20 @@ def test_a_gated_repository_is_refused_with_what_to_do(
     hub: HubServer, tiny_checkpoint: ReferenceCheckpoint
 ) -> None:
     hub.publish(REPOSITORY, tiny_checkpoint.folder)
-    hub.gated.add(REPOSITORY)
+    hub.gated[REPOSITORY] = "Bearer hf_open"
     with pytest.raises(CheckpointError, match=f"{REPOSITORY} is gated: .*HF_TOKEN") as caught:
         open_checkpoint(REPOSITORY)
     assert not isinstance(caught.value, HubUnreachableError)
+
+
+def test_a_token_opens_a_gated_repository(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    hub.gated[REPOSITORY] = "Bearer hf_open"
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_open")
+    assert open_checkpoint(REPOSITORY).revision == commit
 
 
 def test_a_refused_token_is_no_outage(hub: HubServer) -> None:
@@ -272,6 +302,27 @@ def test_a_file_of_another_size_than_announced_is_refused(
 
     with pytest.raises(CheckpointError, match="another size than announced"):
         open_checkpoint(REPOSITORY)
+
+
+def test_a_download_on_a_terminal_shows_a_progress_bar(
+    hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    script = f"from model.checkpoint import open_checkpoint; open_checkpoint({REPOSITORY!r})"
+    environment = client_environment(hub.url, tmp_path) | {"HF_HUB_DISABLE_PROGRESS_BARS": "0"}
+    terminal, stderr = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | environment,
+        cwd=Path(__file__).parents[2],
+        stderr=stderr,
+        check=True,
+    )
+    os.close(stderr)
+    shown = os.read(terminal, 65536)
+    os.close(terminal)
+    assert b"100%" in shown
 
 
 def test_a_download_without_a_terminal_is_logged(

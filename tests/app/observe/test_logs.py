@@ -18,7 +18,7 @@ def _restore_logging() -> Iterator[None]:
     """Put back what `configure_logs` changes for the whole process."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
-    names = ("uvicorn", "uvicorn.error", "httpx", "httpcore")
+    names = ("uvicorn", "uvicorn.error", "httpx", "httpcore", "httpx2", "httpcore2")
     chatty = {name: logging.getLogger(name).level for name in names}
     hub_client = logging.getLogger("huggingface_hub")
     hub_handlers = hub_client.handlers[:]
@@ -93,7 +93,7 @@ def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) 
     assert [line["event"] for line in lines_of(capsys)] == ["loud"]
 
 
-@pytest.mark.parametrize("library", ["httpx", "httpcore", "httpcore.connection"])
+@pytest.mark.parametrize("library", ["httpx", "httpcore.connection", "httpx2", "httpcore2"])
 def test_libraries_that_chatter_are_kept_short(
     capsys: pytest.CaptureFixture[str], library: str
 ) -> None:
