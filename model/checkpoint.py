@@ -24,8 +24,9 @@ from safetensors import SafetensorError, safe_open
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
-# The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`).
-_TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_model\.)(?P<name>.+)")
+# The tower's tensors, as `vision_model.X` or nested deeper: `vision_tower.vision_model.X` in larger
+# models, `vision_tower.X` in those that transformers builds since 5.6.
+_TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_(?:model|tower)\.)(?P<name>.+)")
 _LAYER = re.compile(r"encoder\.layers\.\d+\.")
 _HEAD = "head."
 # In a file with flat names, what may stand beside the tower.

@@ -184,6 +184,8 @@ def _check_value(name: str, value: object, default: object) -> None:
 
 def _read_vision_config(config: dict[str, Any]) -> dict[str, Any]:
     vision = config.get("vision_config", config)
+    if vision is None:  # all defaults, as in the reference
+        return {}
     if not isinstance(vision, dict):
         raise ConfigError("vision_config is not an object")
     return vision

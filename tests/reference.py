@@ -21,14 +21,15 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-KeySpelling = Literal["prefixed", "flat", "nested"]
+KeySpelling = Literal["prefixed", "flat", "nested", "nested flat"]
 """How the file names the tower's tensors.
 
 `prefixed` is `vision_model.X` beside a text tower, as published; `flat` is `X` alone, as a tower
-saved on its own; `nested` is `vision_tower.vision_model.X` inside a larger model.
+saved on its own; `nested` is `vision_tower.vision_model.X` inside a larger model, `nested flat`
+`vision_tower.X` in one of transformers 5.6 and later.
 """
 
-_NESTING = "vision_tower.vision_model."
+_NESTINGS = {"nested": "vision_tower.vision_model.", "nested flat": "model.vision_tower."}
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def save_checkpoint(
     """Save a reference tower and its image processor into `folder`, which is made if need be."""
     saved = build_full_model(vision_model) if keys == "prefixed" else vision_model
     saved.save_pretrained(folder, max_shard_size=max_shard_size)
-    if keys == "nested":
-        _nest_tower(folder)
+    if keys in _NESTINGS:
+        _nest_tower(folder, _NESTINGS[keys])
     if sparse_config:
         _thin_config(folder / "config.json")
     side = vision_model.config.image_size
@@ -180,10 +181,10 @@ def append_raw_tensor(path: Path, key: str, dtype: str, shape: list[int], data: 
     path.write_bytes(len(written).to_bytes(8, "little") + written + tensors + data)
 
 
-def _nest_tower(folder: Path) -> None:
+def _nest_tower(folder: Path, prefix: str) -> None:
     """Rename a flat file's keys as a larger model spells them, with one tensor of that model."""
     path = folder / "model.safetensors"
-    nested = {_NESTING + key: tensor for key, tensor in load(path.read_bytes()).items()}
+    nested = {prefix + key: tensor for key, tensor in load(path.read_bytes()).items()}
     save_file(nested | {"language_model.norm": torch.ones(8)}, path)
     vision_config = json.loads((folder / "config.json").read_bytes())
     (folder / "config.json").write_text(

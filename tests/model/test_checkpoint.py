@@ -36,7 +36,7 @@ def assert_same_weights(ours: SiglipVisionModel, reference: ReferenceCheckpoint)
         assert torch.equal(loaded[name], tensor), name
 
 
-@pytest.mark.parametrize("keys", ["prefixed", "flat", "nested"])
+@pytest.mark.parametrize("keys", ["prefixed", "flat", "nested", "nested flat"])
 @pytest.mark.parametrize("vision_use_head", [True, False])
 def test_every_key_spelling_gives_the_same_weights(
     keys: KeySpelling, vision_use_head: bool, tmp_path: Path

@@ -60,6 +60,7 @@ def test_reads_the_config_of_a_full_model() -> None:
         {},
         {"model_type": "siglip_vision_model"},
         {"model_type": "siglip", "vision_config": {}},
+        {"model_type": "siglip", "vision_config": None},
         {"model_type": "siglip", "vision_config": {"model_type": "siglip_vision_model"}},
         {"model_type": "siglip", "text_config": {"vocab_size": 256000}},
         {"architectures": None, "vision_config": {"patch_size": 16, "hidden_act": None}},
