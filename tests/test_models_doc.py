@@ -1,7 +1,9 @@
 """docs/models.md: its table against the code that computes it, and its example against a model."""
 
+import math
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load
 
 from app.engine.catalogue import describe_models
 from app.settings import Settings
+from model import Siglip2ImageProcessor, SiglipImageProcessor
 from tests.app.answers import post_images
-from tests.app.images import encode, scene
+from tests.app.images import encode, oriented, scene
 from tests.app.service_server import run_service
-from tests.reference import build_vision_model, save_checkpoint, tiny_vision_config
+from tests.naflex_reference import write_naflex_checkpoint
+from tests.reference import edit_tensors, tiny_vision_config, write_checkpoint
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "models.md"
 
@@ -45,33 +50,72 @@ def rectangle_of_patch() -> Callable[[int, dict[str, Any]], tuple[float, float, 
     return function
 
 
-def test_the_documented_numbers_are_what_the_example_gives() -> None:
-    patches = {"grid": [14, 14], "patch_size": 16, "input_size": [224, 224]}
+@pytest.mark.parametrize(
+    ("model", "grid", "patch", "edges"),
+    [
+        ("base-patch16-224", (14, 14), 17, [137, 34, 183, 69]),
+        ("base-patch16-naflex", (14, 18), 25, [249, 34, 284, 69]),
+    ],
+)
+def test_the_documented_numbers_are_what_the_example_gives(
+    model: str, grid: tuple[int, int], patch: int, edges: list[int]
+) -> None:
+    naflex = model.endswith("naflex")
+    processor = Siglip2ImageProcessor() if naflex else SiglipImageProcessor()
+    height, width, _ = processor.resize(Image.new("RGB", (640, 480))).shape
+    assert (height // 16, width // 16) == grid
+    patches = {"grid": grid, "patch_size": 16, "input_size": [height, width]}
     item = {"image": {"width": 640, "height": 480}, "patches": patches}
 
-    assert [round(edge) for edge in rectangle_of_patch()(17, item)] == [137, 34, 183, 69]
+    assert [round(edge) for edge in rectangle_of_patch()(patch, item)] == edges
+    assert f"{edges[0]} to {edges[2]} across and {edges[1]} to {edges[3]} down" in (
+        " ".join(DOCUMENT.read_text().split())
+    )
 
 
-@pytest.mark.parametrize("side", [32, 38])  # 38: the last 6 pixels make no whole patch
-def test_what_changes_in_a_patchs_rectangle_changes_that_patch(tmp_path: Path, side: int) -> None:
-    reference = build_vision_model(tiny_vision_config(image_size=side))
-    with torch.no_grad():  # without attention a vector knows of its own patch only
-        for layer in reference.encoder.layers:
-            layer.self_attn.out_proj.weight.zero_()
-    save_checkpoint(reference, tmp_path)
+def write_fixed(folder: Path, side: int) -> None:
+    write_checkpoint(folder, tiny_vision_config(image_size=side))
+
+
+# What writes a checkpoint, and the grid that an image of 190 x 95 pixels gets.
+TOWERS: dict[str, tuple[Callable[[Path], object], list[int]]] = {
+    "fixed": (partial(write_fixed, side=32), [4, 4]),
+    "the last 6 pixels make no whole patch": (partial(write_fixed, side=38), [4, 4]),
+    "naflex": (write_naflex_checkpoint, [3, 6]),
+}
+
+
+def take_attention_out(folder: Path) -> None:
+    """Make each vector know of its own patch only."""
+    tensors = load((folder / "model.safetensors").read_bytes())
+    outputs = [name for name in tensors if re.fullmatch(r"vision_model.*\.out_proj\.weight", name)]
+    edit_tensors(folder, {name: torch.zeros_like(tensors[name]) for name in outputs})
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_what_changes_in_a_patchs_rectangle_changes_that_patch(
+    tmp_path: Path, tower: str, orientation: int
+) -> None:
+    """The rectangle is in the upright image, however its file holds it."""
+    write, grid = TOWERS[tower]
+    write(tmp_path)
+    take_attention_out(tmp_path)
     image = scene(0, (190, 95))
     with run_service(Settings(model=str(tmp_path), dtype="float32")) as service:
         service.wait_for_status("ok")
 
-        def embed(image: Image.Image) -> dict[str, Any]:
-            answer = post_images(service.client, "raw", [encode(image)], {"output": "patches"})
+        def embed(upright: Image.Image) -> dict[str, Any]:
+            stored, exif = oriented(upright, orientation)
+            answer = post_images(
+                service.client, "raw", [encode(stored, exif=exif)], {"output": "patches"}
+            )
             item: dict[str, Any] = answer.json()["data"][0]
             return item
 
         before = embed(image)
-        rows, columns = before["patches"]["grid"]
-        assert rows == columns == 4
-        for patch in range(rows * columns):
+        assert before["patches"]["grid"] == grid
+        for patch in range(math.prod(grid)):
             left, top, right, bottom = rectangle_of_patch()(patch, before)
             changed = np.array(image)
             margin_x, margin_y = (right - left) / 5, (bottom - top) / 5

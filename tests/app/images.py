@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 Colour = tuple[int, int, int]
 
@@ -34,6 +34,23 @@ def scene(seed: int, size: tuple[int, int] = (60, 40)) -> Image.Image:
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def oriented(upright: Image.Image, orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """Return the stored pixels and the EXIF that make up an upright image."""
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    return stored, exif
 
 
 def animation(colours: list[Colour], image_format: str, **options: Any) -> bytes:

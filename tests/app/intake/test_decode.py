@@ -17,7 +17,7 @@ from app.errors import (
 )
 from app.intake.decode import DecodedImage, DecodeLimits, decode_image
 from app.settings import Settings
-from tests.app.images import animation, encode, plain, png_claiming, scene
+from tests.app.images import animation, encode, oriented, plain, png_claiming, scene
 
 LIMITS = DecodeLimits(
     max_image_bytes=1_000_000,
@@ -47,23 +47,6 @@ def pixels_of(decoded: DecodedImage) -> np.ndarray:
     """Return the decoded pixels: (height, width, 3)."""
     assert decoded.pixels.mode == "RGB"
     return np.asarray(decoded.pixels)
-
-
-def oriented(upright: Image.Image, orientation: int) -> tuple[Image.Image, Image.Exif]:
-    """Return the stored pixels and the EXIF that make up an upright image."""
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
-    return stored, exif
 
 
 @pytest.mark.parametrize("image_format", LOSSLESS)
