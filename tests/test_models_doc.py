@@ -12,15 +12,24 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load
+from transformers import SiglipImageProcessorPil
 
 from app.engine.catalogue import describe_models
 from app.settings import Settings
 from model import Siglip2ImageProcessor, SiglipImageProcessor
-from tests.app.answers import post_images
+from tests.app.answers import cosines, post_images
 from tests.app.images import encode, oriented, scene
 from tests.app.service_server import run_service
 from tests.naflex_reference import write_naflex_checkpoint
-from tests.reference import edit_tensors, tiny_vision_config, write_checkpoint
+from tests.reference import (
+    build_full_model,
+    build_vision_model,
+    draw_lively_weights,
+    edit_tensors,
+    save_checkpoint,
+    tiny_vision_config,
+    write_checkpoint,
+)
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "models.md"
 
@@ -71,6 +80,29 @@ def test_the_documented_numbers_are_what_the_example_gives(
     assert f"{edges[0]} to {edges[2]} across and {edges[1]} to {edges[3]} down" in (
         " ".join(DOCUMENT.read_text().split())
     )
+
+
+def test_probabilities_of_texts_are_the_references_logits(tmp_path: Path) -> None:
+    full = build_full_model(build_vision_model(tiny_vision_config()))
+    draw_lively_weights(full.text_model, seed=1)
+    with torch.no_grad():
+        full.logit_scale.fill_(2.0)
+        full.logit_bias.fill_(-3.0)
+    save_checkpoint(full.vision_model, tmp_path)
+    image, texts = scene(0), torch.tensor([[4, 5, 6, 7], [8, 9, 10, 11]])
+    pixel_values = SiglipImageProcessorPil.from_pretrained(tmp_path)(image, return_tensors="pt")
+    with torch.inference_mode():
+        text_vectors = full.get_text_features(input_ids=texts).pooler_output.numpy()
+        expected = full(input_ids=texts, **pixel_values).logits_per_image[0].numpy()
+
+    with run_service(Settings(model=str(tmp_path), dtype="float32")) as service:
+        service.wait_for_status("ok")
+        (item,) = post_images(service.client, "raw", [encode(image)]).json()["data"]
+
+    image_vectors = np.tile(item["embedding"], (2, 1))
+    logits = cosines(text_vectors, image_vectors) * np.exp(2.0) - 3.0
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert abs(expected[0] - expected[1]) > 0.1
 
 
 def write_fixed(folder: Path, side: int) -> None:
