@@ -24,9 +24,12 @@ from safetensors import SafetensorError, safe_open
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
-# The tower's tensors, as `vision_model.X` or nested deeper: `vision_tower.vision_model.X` in larger
-# models, `vision_tower.X` in those that transformers builds since 5.6.
-_TOWER = re.compile(r"(?P<prefix>(?:.*\.)?vision_(?:model|tower)\.)(?P<name>.+)")
+# The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`), else as
+# `vision_tower.X`, in larger models that transformers has built since 5.6.
+_TOWERS = tuple(
+    re.compile(rf"(?P<prefix>(?:.*\.)?{tower}\.)(?P<name>.+)")
+    for tower in ("vision_model", "vision_tower")
+)
 _LAYER = re.compile(r"encoder\.layers\.\d+\.")
 _HEAD = "head."
 # In a file with flat names, what may stand beside the tower.
@@ -214,7 +217,8 @@ def _vision_keys(keys: Mapping[str, Any]) -> dict[str, str]:
     keys = {
         key: None for key in keys if key.rpartition(".")[2] != "position_ids"
     }  # a constant some files carry
-    nested = [match for match in map(_TOWER.fullmatch, keys) if match]
+    matches = ([match for key in keys if (match := tower.fullmatch(key))] for tower in _TOWERS)
+    nested = next(filter(None, matches), [])
     prefixes = sorted({match["prefix"] for match in nested})
     if len(prefixes) > 1:
         raise CheckpointError(

@@ -46,6 +46,12 @@ def test_every_key_spelling_gives_the_same_weights(
     assert_same_weights(SiglipVisionModel.from_pretrained(tmp_path), reference)
 
 
+def test_what_else_a_larger_model_calls_vision_tower_is_left_alone(tmp_path: Path) -> None:
+    reference = write_checkpoint(tmp_path, keys="nested")
+    edit_tensors(tmp_path, {"vision_tower.projection.weight": torch.ones(8)})
+    assert_same_weights(SiglipVisionModel.from_pretrained(tmp_path), reference)
+
+
 @pytest.mark.parametrize("keys", ["prefixed", "flat"])
 def test_a_sharded_checkpoint_gives_the_same_weights(keys: KeySpelling, tmp_path: Path) -> None:
     reference = write_checkpoint(tmp_path, keys=keys, max_shard_size="20KB")
