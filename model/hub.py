@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, get_session, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -61,6 +62,9 @@ def download_checkpoint(repo_id: str, revision: str | None) -> Path:
 
     Raises `CheckpointError`, or `HubUnreachableError` when only the network is at fault.
     """
+    hooks = get_session().event_hooks["request"]
+    if _wait_no_longer not in hooks:
+        hooks.append(_wait_no_longer)
     try:
         return Path(
             snapshot_download(
@@ -72,6 +76,15 @@ def download_checkpoint(repo_id: str, revision: str | None) -> Path:
         )
     except Exception as error:  # also what the client lets through of its transport and of JSON
         raise _explain_download(error, repo_id, revision) from error
+
+
+def _wait_no_longer(request: Any) -> None:
+    """Give every request a timeout: the client asks what there is with none, so maybe for ever."""
+    seconds = request.extensions["timeout"]
+    usual = (
+        constants.HF_HUB_ETAG_TIMEOUT
+    )  # the client's own for a file's head, by HF_HUB_ETAG_TIMEOUT
+    request.extensions["timeout"] = {phase: seconds[phase] or usual for phase in seconds}
 
 
 def _explain_download(error: Exception, repo_id: str, revision: str | None) -> CheckpointError:
@@ -103,9 +116,9 @@ def _explain_download(error: Exception, repo_id: str, revision: str | None) -> C
         error, LocalEntryNotFoundError | HfHubHTTPError
     ):
         return CheckpointError(f"{where} could not be stored: {type(error).__name__}")
-    return HubUnreachableError(
-        f"the hub cannot be reached and the cache holds no copy of {where}; {_WAYS_OUT}"
-    )
+    offline = isinstance(cause, OfflineModeIsEnabled)
+    reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
+    return HubUnreachableError(f"{reason} and the cache holds no copy of {where}; {_WAYS_OUT}")
 
 
 def _is_of_transfer(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from huggingface_hub import close_session, constants
 from model import CheckpointError, HubUnreachableError, SiglipImageProcessor, SiglipVisionModel
 from model import hub as hub_module
 from model.checkpoint import open_checkpoint
-from tests.hub_server import HubServer, client_environment
+from tests.hub_server import HubServer, client_environment, point_client_at
 from tests.reference import ReferenceCheckpoint, write_checkpoint
 
 REPOSITORY = "owner/tower"
@@ -143,7 +143,8 @@ def test_offline_mode_takes_what_is_in_the_cache_and_asks_nobody(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     close_session()  # the client chooses its transport once
     assert open_checkpoint(REPOSITORY).revision == commit
-    with pytest.raises(HubUnreachableError, match=f"no copy of {REPOSITORY} at later"):
+    message = f"HF_HUB_OFFLINE is set and the cache holds no copy of {REPOSITORY} at later"
+    with pytest.raises(HubUnreachableError, match=message):
         open_checkpoint(REPOSITORY, "later")
 
 
@@ -258,6 +259,21 @@ def test_a_hub_that_hangs_up_without_an_answer_cannot_be_reached(hub: HubServer)
     hub.hangs_up = True
     with pytest.raises(HubUnreachableError, match="the hub cannot be reached"):
         open_checkpoint(REPOSITORY)
+
+
+@pytest.mark.parametrize("revision", [None, "0" * 40])
+def test_a_hub_that_never_answers_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str | None
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.1)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # connects, and nobody is there
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with (
+            point_client_at(url, tmp_path, monkeypatch),
+            pytest.raises(HubUnreachableError, match="the hub cannot be reached"),
+        ):
+            open_checkpoint(REPOSITORY, revision)
 
 
 @pytest.fixture
