@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from model import CheckpointError, SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 from model.checkpoint import open_checkpoint
@@ -43,6 +44,21 @@ def test_every_key_spelling_gives_the_same_weights(
 ) -> None:
     config = tiny_vision_config(vision_use_head=vision_use_head)
     reference = write_checkpoint(tmp_path, config, keys=keys)
+    assert_same_weights(SiglipVisionModel.from_pretrained(tmp_path), reference)
+
+
+def test_the_tower_of_a_language_model_loads_from_its_folder(tmp_path: Path) -> None:
+    text = {"model_type": "gemma", "vocab_size": 16, "num_hidden_layers": 1, "head_dim": 4}
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
+    config = PaliGemmaConfig(
+        vision_config=tiny_vision_config(vision_use_head=False).to_dict(),
+        text_config=text | sizes | {"num_key_value_heads": 1},
+        projection_dim=8,
+        image_token_index=3,
+    )
+    whole = PaliGemmaForConditionalGeneration(config)
+    whole.save_pretrained(tmp_path)
+    reference = ReferenceCheckpoint(tmp_path, whole.model.vision_tower)
     assert_same_weights(SiglipVisionModel.from_pretrained(tmp_path), reference)
 
 
