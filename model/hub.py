@@ -115,7 +115,8 @@ def _explain_download(error: Exception, repo_id: str, revision: str | None) -> C
     if isinstance(error, OSError) and not isinstance(
         error, LocalEntryNotFoundError | HfHubHTTPError
     ):
-        return CheckpointError(f"{where} could not be stored: {type(error).__name__}")
+        reason = error.strerror or type(error).__name__
+        return CheckpointError(f"{where} cannot be stored in the cache (HF_HOME): {reason}")
     offline = isinstance(cause, OfflineModeIsEnabled)
     reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
     return HubUnreachableError(f"{reason} and the cache holds no copy of {where}; {_WAYS_OUT}")

@@ -320,6 +320,20 @@ def test_a_file_of_another_size_than_announced_is_refused(
         open_checkpoint(REPOSITORY)
 
 
+def test_a_cache_that_takes_nothing_is_told_with_the_systems_reason(
+    hub: HubServer,
+    tiny_checkpoint: ReferenceCheckpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub.publish(REPOSITORY, tiny_checkpoint.folder)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CheckpointError, match=r"\(HF_HOME\): Not a directory") as caught:
+        open_checkpoint(REPOSITORY)
+    assert not isinstance(caught.value, HubUnreachableError)
+
+
 def test_a_download_on_a_terminal_shows_a_progress_bar(
     hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
 ) -> None:
