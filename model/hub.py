@@ -4,6 +4,7 @@ import io
 import logging
 import sys
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,14 @@ def download_checkpoint(repo_id: str, revision: str | None) -> Path:
 
 
 def _wait_no_longer(request: Any) -> None:
-    """Give every request a timeout: the client asks what there is with none, so maybe for ever."""
+    """Give every request a timeout: the client asks what there is with none, so maybe for ever.
+
+    It is the one that the client gives a request for a file's head.
+    """
     seconds = request.extensions["timeout"]
-    usual = (
-        constants.HF_HUB_ETAG_TIMEOUT
-    )  # the client's own for a file's head, by HF_HUB_ETAG_TIMEOUT
-    request.extensions["timeout"] = {phase: seconds[phase] or usual for phase in seconds}
+    request.extensions["timeout"] = {
+        phase: seconds[phase] or constants.HF_HUB_ETAG_TIMEOUT for phase in seconds
+    }
 
 
 def _explain_download(error: Exception, repo_id: str, revision: str | None) -> CheckpointError:
@@ -105,7 +108,8 @@ def _explain_download(error: Exception, repo_id: str, revision: str | None) -> C
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
     status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
     if status is not None and 400 <= status < 500 and status not in _PROXY_STATUSES:
-        return CheckpointError(f"the hub refuses {where}: HTTP {status}; {_WAYS_OUT}")
+        advice = "check HF_TOKEN" if status == HTTPStatus.UNAUTHORIZED else _WAYS_OUT
+        return CheckpointError(f"the hub refuses {where}: HTTP {status}; {advice}")
     if "Consistency check failed" in str(error):  # the client has no class for it
         return CheckpointError(f"{where} came with another size than announced: try again")
     if _is_of_transfer(error):

@@ -187,7 +187,8 @@ def test_a_token_opens_a_gated_repository(
 
 def test_a_refused_token_is_no_outage(hub: HubServer) -> None:
     hub.outage = HTTPStatus.UNAUTHORIZED
-    with pytest.raises(CheckpointError, match=f"the hub refuses {REPOSITORY}: HTTP 401") as caught:
+    message = f"the hub refuses {REPOSITORY}: HTTP 401; check HF_TOKEN"
+    with pytest.raises(CheckpointError, match=message) as caught:
         open_checkpoint(REPOSITORY)
     assert not isinstance(caught.value, HubUnreachableError)
 
