@@ -19,7 +19,10 @@ class EmbedOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    output: Output = Field("pooled", description="Which vectors to return.")
+    output: Output = Field(
+        "pooled",
+        description="Which vectors to return; a model without pooling head has patches only.",
+    )
     normalize: bool = Field(
         True, description="L2-normalise the pooled vector; patch vectors stay raw."
     )
