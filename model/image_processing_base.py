@@ -75,9 +75,10 @@ class BaseImageProcessor:
         """Read a parsed preprocessor_config.json; absent keys take the reference's defaults."""
         given = {key: value for key, value in config.items() if value is not None}
         for step, usual in _STEPS.items():
-            if given.get(step, usual) is not usual:
+            value = config.get(step, usual)
+            if value is not usual and (value is not None or usual):  # null is off, in the reference
                 raise ConfigError(
-                    f"preprocessor_config.json sets {step} to {given[step]!r}, "
+                    f"preprocessor_config.json sets {step} to {value!r}, "
                     f"which no SigLIP checkpoint does"
                 )
         try:

@@ -181,9 +181,8 @@ def test_every_setting_is_read() -> None:
 
 NULLS = {
     "do_convert_rgb": None,
-    "do_resize": None,
-    "do_rescale": None,
-    "do_normalize": None,
+    "do_center_crop": None,
+    "do_pad": None,
     "size": None,
     "resample": None,
     "rescale_factor": None,
@@ -205,7 +204,7 @@ def test_one_number_stands_for_both_sides_or_all_channels() -> None:
 
 
 @pytest.mark.parametrize("step", ["do_resize", "do_rescale", "do_normalize"])
-@pytest.mark.parametrize("value", [False, 0, "false"])
+@pytest.mark.parametrize("value", [False, 0, "false", None])
 def test_a_step_turned_off_is_refused_by_name(step: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"sets {step} to"):
         SiglipImageProcessor.from_dict({step: value})
