@@ -1,5 +1,6 @@
 """Models with their image processors: from the hub, from a folder, or with random weights."""
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ from typing import Generic, Self, TypeVar
 import structlog
 import torch
 
-from app.engine.protocol import StartError
+from app.engine.protocol import ModelInfo, StartError
 from app.engine.space import fingerprint_space, hash_weights
 from model import (
     CheckpointError,
@@ -96,6 +97,38 @@ def space_of(loaded: LoadedSiglip | LoadedNaflex, dtype: torch.dtype, decode: st
     architecture = asdict(loaded.model.config) | {"dtype": str(dtype)}
     del architecture["attention_dropout"]  # of training
     return fingerprint_space(name, weights, architecture, processor)
+
+
+def describe_loaded(  # what the model alone does not tell
+    loaded: LoadedSiglip | LoadedNaflex,
+    space: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    image_size: int,
+    max_patches: int,
+) -> ModelInfo:
+    """Say what a caller may know of a model, as far as it is known before the first batch."""
+    config = loaded.model.config
+    return ModelInfo(
+        model=loaded.name,
+        revision=loaded.revision,
+        space=space,
+        dim=config.hidden_size,
+        image_size=image_size,
+        patch_size=config.patch_size,
+        max_patches=max_patches,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        pretrained=loaded.pretrained,
+        pooled=config.vision_use_head,
+    )
+
+
+def in_float32(model: Model) -> Model:
+    """Return the model, or a copy that computes in float32; its weights stay as in their file."""
+    if all(weight.dtype == torch.float32 for weight in model.parameters()):
+        return model
+    return copy.deepcopy(model).float()
 
 
 def _load(model: str, revision: str | None, sha256: Sequence[str]) -> LoadedSiglip | LoadedNaflex:

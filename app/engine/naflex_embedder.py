@@ -1,121 +1,48 @@
 """A NaFlex model behind the engine: images keep their aspect, each has its own grid of patches."""
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 
 import torch
-from PIL import Image
 
-from app.engine.batch_size import fit_batch_size, pick_max_batch_size
-from app.engine.device import explain_device_errors
-from app.engine.loading import LoadedNaflex, space_of
+from app.engine.loading import LoadedNaflex, describe_loaded, in_float32, space_of
 from app.engine.naflex_tower import CudaNaflexRunner, PlainNaflexRunner
-from app.engine.protocol import ModelInfo, Pixels, StartError, UInt8Array, UnevenVectors
-from app.engine.runner import Runner
-from app.engine.selftest import check_against_reference, draw_test_image
+from app.engine.protocol import Pixels, StartError, UInt8Array, UnevenVectors
+from app.engine.selftest import draw_test_image
+from app.engine.tower_embedder import TowerEmbedder
 from model import Siglip2ImageProcessor, Siglip2VisionModel
 from model.modeling_siglip2_fused import FusedSiglip2Transformer
 
 
-class NaflexEmbedder:
-    """A loaded NaFlex tower; see `app.engine.protocol.Embedder`."""
+def build_naflex_embedder(
+    loaded: LoadedNaflex, device: torch.device, dtype: torch.dtype, decode: str
+) -> Callable[[int | None], TowerEmbedder[UnevenVectors]]:
+    """Rearrange a loaded NaFlex model for inference, which takes its layers.
 
-    def __init__(
-        self,
-        loaded: LoadedNaflex,
-        runner: Runner[UnevenVectors],
-        space: str,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self._processor = loaded.processor
-        self._load_reference: Callable[[], Siglip2VisionModel] = loaded.load_model
-        self._reference: Siglip2VisionModel | None = None
-        self._runner = runner
-        self.info = ModelInfo(
-            model=loaded.name,
-            revision=loaded.revision,
-            space=space,
-            dim=loaded.model.config.hidden_size,
-            image_size=_square_side(loaded.processor),
-            patch_size=loaded.processor.patch_size,
-            max_patches=loaded.processor.max_num_patches,
-            device=str(device),
-            dtype=str(dtype).removeprefix("torch."),
-            pretrained=loaded.pretrained,
-            pooled=loaded.model.config.vision_use_head,
-        )
-
-    def resize(self, image: Image.Image) -> UInt8Array:
-        """Resize upright RGB pixels to whole patches, about as wide to high: -> uint8 (h, w, 3)."""
-        return self._processor.resize(image)
-
-    @property
-    def batches_in_flight(self) -> int:
-        """How many batches to begin before waiting for the first."""
-        return self._runner.batches_in_flight
-
-    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], UnevenVectors]:
-        """Begin a batch: uint8 (height, width, 3) each, of any size; the result waits for it, once.
-
-        Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
-        """
-        with explain_device_errors():
-            return explain_device_errors()(self._runner.begin(pixels, patches))
-
-    def embed(self, pixels: Pixels, patches: bool = False) -> UnevenVectors:
-        """Compute the vectors of a batch: uint8 (height, width, 3) each, of any size.
-
-        Raises `DeviceOutOfMemoryError` and `DeviceLostError`.
-        """
-        return self.begin(pixels, patches)()
-
-    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> UnevenVectors:
-        """Compute the same with the reference forward in float32, on the CPU.
-
-        Reads the weights again: this is for the rare image that overflows a smaller type.
-        """
-        if self.info.dtype == "float32":
-            return self.embed(pixels, patches)
-        if self._reference is None:
-            self._reference = self._load_reference().float()
-        vectors = _embed_plainly(self._reference, self._processor, list(pixels))
-        return vectors if patches else vectors._replace(patches=None)
-
-
-def load_naflex_embedder(
-    loaded: LoadedNaflex,
-    device: torch.device,
-    dtype: torch.dtype,
-    max_batch_size: int | None,
-    decode: str,
-) -> NaflexEmbedder:
-    """Make a loaded NaFlex model ready: packed for inference, warmed up, tested.
-
-    Raises `StartError`.
+    What is returned makes it ready for batches of a size, once `loaded` has been let go of. Raises
+    `StartError`.
     """
     if dtype == torch.int8:
         raise StartError(f"SIGLIP_DTYPE=int8 does not go with a NaFlex model, {loaded.name}")
-    test_images = _draw_test_images(loaded.processor)
+    processor = loaded.processor
+    test_images = _draw_test_images(processor)
     with ThreadPoolExecutor(1) as pool:  # hashing takes one core only
-        space = pool.submit(space_of, loaded, dtype, decode)
-        expected = _reference_vectors(loaded, test_images)
+        hashing = pool.submit(space_of, loaded, dtype, decode)
+        expected = _embed_plainly(in_float32(loaded.model), processor, test_images)
     tower = FusedSiglip2Transformer(
-        loaded.model.vision_model, loaded.processor, device, dtype, consume=True
+        loaded.model.vision_model, processor, device, dtype, consume=True
     )
+    side, patches = _square_side(processor), processor.max_num_patches
     pick_runner = CudaNaflexRunner if device.type == "cuda" else PlainNaflexRunner
-    runner = pick_runner(tower, loaded.processor.pack, device)
-    embedder = NaflexEmbedder(loaded, runner, space.result(), device, dtype)
-    suitable = pick_max_batch_size(device, embedder.info.max_patches)
-    size = fit_batch_size(runner, test_images[0], max_batch_size, suitable)
-    cosine = check_against_reference(
-        embedder.embed, test_images, expected, runner.test_sizes(size), embedder.info.dtype
+    embedder = TowerEmbedder(
+        describe_loaded(loaded, hashing.result(), device, dtype, side, patches),
+        processor.resize,
+        pick_runner(tower, processor.pack, device),
+        partial(_load_reference, loaded.load_model, processor),
     )
-    embedder.info = replace(embedder.info, max_batch_size=size, selftest_cosine=cosine)
-    return embedder
+    return partial(embedder.make_ready, test_images, expected, device)
 
 
 def _draw_test_images(processor: Siglip2ImageProcessor) -> list[UInt8Array]:
@@ -129,20 +56,18 @@ def _square_side(processor: Siglip2ImageProcessor) -> int:
     return math.isqrt(processor.max_num_patches) * processor.patch_size
 
 
-def _reference_vectors(loaded: LoadedNaflex, pixels: Sequence[UInt8Array]) -> UnevenVectors:
-    """Compute what the fast path is held against; leave the weights as they are in the file."""
-    model = loaded.model
-    if any(weight.dtype != torch.float32 for weight in model.parameters()):
-        model = copy.deepcopy(model).float()
-    return _embed_plainly(model, loaded.processor, pixels)
+def _load_reference(
+    load: Callable[[], Siglip2VisionModel], processor: Siglip2ImageProcessor
+) -> Callable[[Pixels], UnevenVectors]:
+    return partial(_embed_plainly, load().float(), processor)
 
 
 @torch.inference_mode()
 def _embed_plainly(
-    model: Siglip2VisionModel, processor: Siglip2ImageProcessor, pixels: Sequence[UInt8Array]
+    model: Siglip2VisionModel, processor: Siglip2ImageProcessor, pixels: Pixels
 ) -> UnevenVectors:
     """Compute with the plain modules on a padded batch, on the CPU, in the weights' own dtype."""
-    inputs = processor.collate(pixels)
+    inputs = processor.collate(list(pixels))
     outputs = model(*inputs)
     lengths = inputs.spatial_shapes.prod(1).tolist()
     patches = [

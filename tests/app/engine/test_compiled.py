@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from app.engine.compiled import CompiledRunner, bucket_sizes
-from app.engine.embedder import SiglipEmbedder, StartError, load_embedder
+from app.engine.embedder import StartError, load_embedder
+from app.engine.protocol import Vectors
+from app.engine.tower_embedder import TowerEmbedder
 from tests.reference import ReferenceCheckpoint, tiny_vision_config, write_checkpoint
 
 MAX_BATCH_SIZE = 4
@@ -30,18 +32,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCheckpoint:
     )
 
 
-def load(checkpoint: ReferenceCheckpoint, *, compiled: bool) -> SiglipEmbedder:
+def load(checkpoint: ReferenceCheckpoint, *, compiled: bool) -> TowerEmbedder[Vectors]:
     embedder = load_embedder(
         str(checkpoint.folder), "cpu", "float32", MAX_BATCH_SIZE, compiled=compiled
     )
-    assert isinstance(embedder, SiglipEmbedder)
+    assert isinstance(embedder, TowerEmbedder)
     return embedder
 
 
 @pytest.fixture(scope="module")
 def compiled(
     checkpoint: ReferenceCheckpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SiglipEmbedder]:
+) -> Iterator[TowerEmbedder[Vectors]]:
     """Compiled for one size, which is quicker than for all, and pads more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
@@ -67,7 +69,7 @@ def test_buckets_are_powers_of_two_and_the_largest_batch(
 
 @needs_compiler
 def test_every_batch_size_gives_the_vectors_of_the_plain_tower(
-    checkpoint: ReferenceCheckpoint, compiled: SiglipEmbedder, pixels: np.ndarray
+    checkpoint: ReferenceCheckpoint, compiled: TowerEmbedder[Vectors], pixels: np.ndarray
 ) -> None:
     plain = load(checkpoint, compiled=False)
 
@@ -80,7 +82,9 @@ def test_every_batch_size_gives_the_vectors_of_the_plain_tower(
 
 
 @needs_compiler
-def test_padding_is_no_part_of_any_answer(compiled: SiglipEmbedder, pixels: np.ndarray) -> None:
+def test_padding_is_no_part_of_any_answer(
+    compiled: TowerEmbedder[Vectors], pixels: np.ndarray
+) -> None:
     padded = compiled.embed(pixels[:3], patches=True)
     full = compiled.embed(pixels[:4], patches=True)
 

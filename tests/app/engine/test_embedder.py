@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from app.engine.embedder import SiglipEmbedder, StartError, load_embedder
-from app.engine.protocol import DeviceOutOfMemoryError
+from app.engine.embedder import StartError, load_embedder
+from app.engine.protocol import DeviceOutOfMemoryError, Vectors
+from app.engine.tower_embedder import TowerEmbedder
 from model import modeling_siglip_vision_fused
 from model.modeling_siglip_vision_fused import FusedEncoderLayer
 from tests.app.answers import cosines
@@ -32,11 +33,11 @@ needs_vnni = pytest.mark.skipif(
 UNREACHABLE = "google/siglip-tiny-patch8-32"
 
 
-def load(folder: Path | str, **options: object) -> SiglipEmbedder:
+def load(folder: Path | str, **options: object) -> TowerEmbedder[Vectors]:
     """Load a checkpoint on the CPU in float32 unless told otherwise."""
     arguments: dict[str, object] = {"device": "cpu", "dtype": "float32", "max_batch_size": 4}
     embedder = load_embedder(str(folder), **(arguments | options))  # type: ignore[arg-type]
-    assert isinstance(embedder, SiglipEmbedder)
+    assert isinstance(embedder, TowerEmbedder)
     return embedder
 
 
@@ -62,7 +63,9 @@ def checkpoint(tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path) -> Path:
     return Path(copytree(tiny_checkpoint.folder, tmp_path / "checkpoint"))
 
 
-def embed_all(embedder: SiglipEmbedder, images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+def embed_all(
+    embedder: TowerEmbedder[Vectors], images: list[Image.Image]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return pooled and patch vectors of images in one batch."""
     vectors = embedder.embed(np.stack([embedder.resize(image) for image in images]), patches=True)
     assert vectors.patches is not None
