@@ -1,10 +1,11 @@
-"""Command line: `python -m app serve` and `python -m app info`, also as `siglip-embed`."""
+"""Command line: `python -m app serve`, `embed` and `info`, also as `siglip-embed`."""
 
 import os
 import signal
 import sys
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 # Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
 # torch for a second or more. uvicorn handles it while it runs, and raises it again when it is done:
@@ -21,7 +22,9 @@ from pydantic import ValidationError
 
 from app.allocator import return_large_blocks
 from app.engine.catalogue import describe_models
-from app.main import create_app
+from app.engine.protocol import Embedder, StartError
+from app.engine.service import EmbeddingService
+from app.main import build_service, create_app, load_model
 from app.observe.logs import configure_logs
 from app.open_files import allow_connections
 from app.server import Server
@@ -58,6 +61,60 @@ def serve() -> None:
     if exit_code == _EXIT_ENGINE_LOST:
         os._exit(exit_code)  # a thread that hangs in the device would be waited for in vain
     raise typer.Exit(exit_code)
+
+
+@cli.command()
+def embed(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .parquet, .npy or .jsonl file.")],
+    output: Annotated[
+        Literal["pooled", "patches", "both"], typer.Option(help="Which vectors.")
+    ] = "pooled",
+    normalize: Annotated[bool, typer.Option(help="L2-normalise pooled vectors.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Add what is missing, and try again what failed.")
+    ] = False,
+) -> None:
+    """Embed image files, without HTTP, with the model and limits of the SIGLIP_* variables.
+
+    Rows are in the order of the arguments; of a folder, which is walked, in the order of names. In
+    it those files count whose extension is of an accepted format, hidden ones do not, and links to
+    folders are not followed. A path is embedded once.
+
+    An image that fails has no vectors but an error; OUT.errors.jsonl lists them, and the exit code
+    is 1. An array has no names: OUT.npy.rows.jsonl has them.
+
+    An output that exists is not touched without --resume, which goes by path: a file that has
+    changed keeps its vectors (see its sha256). After Ctrl-C the output holds what was computed.
+    """
+    # Here, since `serve` needs none of it.
+    from app.bulk.pipeline import Wanted, images_in_flight
+    from app.bulk.row import BulkError
+    from app.bulk.run import BulkRequest, embed_files
+
+    settings = _read_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    _warn_of_unknown_variables()
+    return_large_blocks()
+    wanted = Wanted(output, normalize, settings.max_image_bytes)
+    request = BulkRequest(paths, out, resume, wanted, frozenset(settings.formats))
+
+    def build(embedder: Embedder) -> EmbeddingService:
+        return build_service(embedder, settings, images_in_flight(embedder.info))
+
+    try:
+        code = embed_files(request, partial(load_model, settings), build)
+    except BulkError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(_EXIT_BAD_SETTINGS) from None
+    except StartError as error:
+        structlog.get_logger(__name__).critical("cannot start", reason=str(error))
+        raise typer.Exit(_EXIT_START_FAILED) from None
+    if code == _EXIT_ENGINE_LOST:
+        os._exit(code)  # see `serve`
+    raise typer.Exit(code)
 
 
 @cli.command()

@@ -29,6 +29,7 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── ImageUndecodableError      422
     │   ├── ImageTruncatedError        422
     │   ├── ImageSuspiciousError       422
+    │   ├── FileUnreadableError        422
     │   ├── UrlForbiddenError          422
     │   └── UrlFetchFailedError        422
     ├── ImagesFailedError          a whole request, failed by some of its images
@@ -308,6 +309,12 @@ class ImageSuspiciousError(ImageError):
     """An image made to cost more than an honest one, or one that cannot be what it claims."""
 
     code = "image_suspicious"
+
+
+class FileUnreadableError(ImageError):
+    """A file of the `embed` command that cannot be read; no request names files."""
+
+    code = "file_unreadable"
 
 
 class UrlForbiddenError(ImageError):

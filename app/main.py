@@ -47,8 +47,8 @@ def create_app(
     stays unready, and calls `on_start_failure`. `on_engine_lost` is called when only a new process
     will compute again.
     """
-    engine = Engine(lambda loaded: _build_service(loaded, settings))
-    load = partial(_load, settings) if embedder is None else (lambda: embedder)
+    engine = Engine(lambda loaded: build_service(loaded, settings))
+    load = partial(load_model, settings) if embedder is None else (lambda: embedder)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -121,7 +121,8 @@ async def _watch(engine: Engine, on_lost: Callable[[], None] | None) -> None:
         on_lost()
 
 
-def _load(settings: Settings) -> Embedder:
+def load_model(settings: Settings) -> Embedder:
+    """Load the model of the settings; raises `StartError`."""
     return load_embedder(
         settings.model,
         settings.device,
@@ -139,7 +140,10 @@ def _build_fetcher(settings: Settings) -> Fetcher:
     return Fetcher(settings.max_image_bytes, settings.url_allowed_hosts)
 
 
-def _build_service(embedder: Embedder, settings: Settings) -> EmbeddingService:
+def build_service(
+    embedder: Embedder, settings: Settings, queue_images: int | None = None
+) -> EmbeddingService:
+    """Put the engine around a model; `queue_images` are for a caller who makes its own queue."""
     _log.info("ready", **vars(embedder.info))
     return EmbeddingService(
         embedder,
@@ -151,9 +155,13 @@ def _build_service(embedder: Embedder, settings: Settings) -> EmbeddingService:
         ),
         decode_fast=settings.decode == "fast",
         max_wait_s=settings.max_wait_ms / 1000,
-        queue_images=None if settings.queue_images == "auto" else settings.queue_images,
+        queue_images=queue_images or _queue_images(settings),
         decode_memory=settings.decode_memory,
     )
+
+
+def _queue_images(settings: Settings) -> int | None:
+    return None if settings.queue_images == "auto" else settings.queue_images
 
 
 async def _handle(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ import orjson
 import pybase64
 
 from app.api.schemas import EmbedOptions
+from app.engine.forward import unit_vector
 from app.engine.protocol import Float32Array, ModelInfo
 from app.engine.service import EmbeddedImage
 from app.errors import (
@@ -159,12 +160,10 @@ def _json_error(index: int, image_id: str | None, error: ServiceError) -> dict[s
 
 
 def _pooled(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
-    vector = image.vectors.pooled
-    if vector is None:
+    pooled = image.vectors.pooled
+    if pooled is None:
         raise InternalError("pooled vectors were not computed")
-    if options.normalize:
-        vector = vector / np.linalg.norm(vector.astype(np.float64))  # the square may overflow
-    return _cast(vector, options)
+    return _cast(unit_vector(pooled) if options.normalize else pooled, options)
 
 
 def _patches(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
@@ -173,7 +172,7 @@ def _patches(image: EmbeddedImage, options: EmbedOptions) -> FloatArray:
     return _cast(image.vectors.patches, options)
 
 
-def _cast(vectors: Float32Array, options: EmbedOptions) -> FloatArray:
+def _cast(vectors: Float32Array | npt.NDArray[np.float64], options: EmbedOptions) -> FloatArray:
     if options.dtype == "float32":
         return np.ascontiguousarray(vectors, dtype="<f4")
     if np.abs(vectors).max(initial=0) > np.finfo(np.float16).max:

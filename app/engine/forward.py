@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from app.engine.protocol import (
@@ -42,6 +43,11 @@ class ImageVectors(NamedTuple):
 
     pooled: Float32Array | MaybeNone
     patches: Float32Array | None
+
+
+def unit_vector(pooled: Float32Array) -> npt.NDArray[np.float64]:
+    """Scale a pooled vector to length 1: (dim,) -> (dim,)."""
+    return pooled / np.linalg.norm(pooled.astype(np.float64))  # the square may overflow
 
 
 class Wanted(NamedTuple):

@@ -121,6 +121,7 @@ def describe_loaded(  # what the model alone does not tell
         dtype=str(dtype).removeprefix("torch."),
         pretrained=loaded.pretrained,
         pooled=config.vision_use_head,
+        naflex=isinstance(loaded, LoadedNaflex),
     )
 
 

@@ -77,6 +77,8 @@ class ModelInfo:
     pretrained: bool
     pooled: bool = True
     """Whether there are pooled vectors: not without a pooling head (vision_use_head)."""
+    naflex: bool = False
+    """Whether each image has a number of patches of its own."""
     max_batch_size: int = 1
     """Images in one forward pass, as found out at the start."""
     selftest_cosine: float | None = None

@@ -1,0 +1,39 @@
+"""An image file as a source for the service: read on the decode pool, its hash noted."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from app.errors import FileUnreadableError
+
+
+class ImageFile:
+    """Gives a file's bytes when called; `sha256` is theirs from then on.
+
+    A file of more than `max_bytes` is read no further than to tell that it is, and has no hash.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self.sha256: str | None = None
+
+    def __call__(self) -> bytes:
+        """Read the file; raises `FileUnreadableError`."""
+        try:
+            data = self._read()
+        except OSError as error:
+            reason = (error.strerror or "unknown reason").lower()
+            raise FileUnreadableError(f"the file cannot be read: {reason}") from None
+        if len(data) <= self._max_bytes:
+            self.sha256 = hashlib.sha256(data).hexdigest()
+        return data
+
+    def _read(self) -> bytes:
+        # A pipe without a writer must not keep a thread for ever.
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", closefd=True) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileUnreadableError("this is not a regular file")
+            return file.read(self._max_bytes + 1)

@@ -1,0 +1,139 @@
+"""Rows on disk from the moment they are computed, in any order: a line of JSON each.
+
+Whatever ends the process, the lines that were written are there for the next one. The first line
+says where the vectors come from. Vectors are base64 of little-endian float32.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import orjson
+import pybase64
+
+from app.bulk.row import BulkError, Origin, Row
+from app.engine.protocol import Float32Array
+
+
+class Journal:
+    """The rows by path, the latest of each; only their places in the file are kept in memory."""
+
+    def __init__(self, path: Path, origin: Origin) -> None:
+        """Open what `start_journal` wrote and perhaps others went on writing.
+
+        Raises `BulkError` for a journal of another origin.
+        """
+        self._dim = origin.dim
+        self._file = path.open("rb")
+        self._appending = path.open("ab", buffering=0)
+        self._places: dict[str, int] = {}
+        self._failed: set[str] = set()
+        self._end = 0
+        self._read_all(origin)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._appending.close()
+
+    def __contains__(self, path: str) -> bool:
+        """Whether there is a row for this path."""
+        return path in self._places
+
+    def is_done(self, path: str) -> bool:
+        """Whether there is a row with vectors for this path."""
+        return path in self._places and path not in self._failed
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the paths of all rows."""
+        return iter(self._places)
+
+    def append(self, row: Row) -> None:
+        """Write one row, for whoever comes after this process; raises `OSError`."""
+        line = _to_line(row)
+        written = 0
+        while written < len(line):
+            written += self._appending.write(line[written:])
+        self._note(row.path, failed=row.error is not None)
+        self._end += len(line)
+
+    def read(self, path: str) -> Row:
+        """Return the row of one path."""
+        self._file.seek(self._places[path])
+        return _from_values(orjson.loads(self._file.readline()), self._dim)
+
+    def _read_all(self, origin: Origin) -> None:
+        """Find all rows; a last line that a dying process did not finish is cut off."""
+        try:
+            origin.require_same(Origin.from_values(orjson.loads(self._file.readline())))
+        except (KeyError, TypeError, ValueError):
+            raise BulkError("its journal is damaged") from None
+        self._end = self._file.tell()
+        for line in self._file:
+            try:
+                values = orjson.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            self._note(values["path"], failed=values["error"] is not None)
+            self._end += len(line)
+        self._appending.truncate(self._end)
+
+    def _note(self, path: str, *, failed: bool) -> None:
+        self._places[path] = self._end
+        if failed:
+            self._failed.add(path)
+        else:
+            self._failed.discard(path)
+
+
+def start_journal(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
+    """Write a journal with the rows of an earlier output; it is there whole or not at all."""
+    new = path.with_suffix(".new")
+    try:
+        with new.open("wb") as file:
+            file.write(orjson.dumps(origin.values(), option=orjson.OPT_APPEND_NEWLINE))
+            file.writelines(map(_to_line, rows))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _to_line(row: Row) -> bytes:
+    values: dict[str, Any] = vars(row) | {
+        "embedding": _to_text(row.embedding),
+        "patches": _to_text(row.patches),
+    }
+    return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _to_text(vectors: Float32Array | None) -> str | None:
+    if vectors is None:
+        return None
+    return pybase64.b64encode_as_string(np.ascontiguousarray(vectors, "<f4").data)
+
+
+def _from_values(values: dict[str, Any], dim: int) -> Row:
+    embedding, patches, grid = values["embedding"], values["patches"], values["grid"]
+    return Row(
+        **values
+        | {
+            "grid": grid and tuple(grid),
+            "embedding": embedding and _from_text(embedding),
+            "patches": patches and _from_text(patches).reshape(-1, dim),
+        }
+    )
+
+
+def _from_text(text: str) -> Float32Array:
+    return np.frombuffer(pybase64.b64decode(text), "<f4")

@@ -1,0 +1,102 @@
+"""Files through the service, as many at once as keep the device busy; each becomes a row."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.bulk.image_file import ImageFile
+from app.bulk.row import OutputKind, Row
+from app.engine.forward import unit_vector
+from app.engine.protocol import ModelInfo
+from app.engine.service import EmbeddedImage, EmbeddingService
+from app.errors import ImagesFailedError, ServiceError
+
+# Two batches on the device or about to be, and as many images that are being prepared meanwhile.
+_BATCHES_IN_FLIGHT = 4
+# Nobody waits for one image; the engine's watch ends the wait for a device that does not answer.
+_PATIENCE_S = 24 * 3600.0
+
+
+def images_in_flight(info: ModelInfo) -> int:
+    """Return how many images are to be read, decoded, computed and written at one time."""
+    return _BATCHES_IN_FLIGHT * info.max_batch_size + (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of each image, and how many bytes its file may have."""
+
+    output: OutputKind
+    normalize: bool
+    max_image_bytes: int
+
+
+class Pipeline:
+    """Embeds files; `keep` gets each row as soon as there is one, in no particular order."""
+
+    def __init__(
+        self, service: EmbeddingService, wanted: Wanted, keep: Callable[[Row], None]
+    ) -> None:
+        self._service = service
+        self._wanted = wanted
+        self._keep = keep
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def run(self, files: Mapping[str, Path]) -> None:
+        """Embed all files, or until `stop`.
+
+        A bad image is a row with an error. Raises `WorkerDeadError` when nothing more will be
+        computed, and what `keep` raises.
+        """
+        left = iter(files.items())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(images_in_flight(self._service.info)):
+                    self._workers.append(group.create_task(self._work(left)))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    def stop(self) -> None:
+        """Begin nothing more, and drop what has begun."""
+        for worker in self._workers:
+            worker.cancel()
+
+    async def _work(self, left: Iterator[tuple[str, Path]]) -> None:
+        for name, path in left:
+            self._keep(await self._embed(name, path))
+
+    async def _embed(self, name: str, path: Path) -> Row:
+        file = ImageFile(path, self._wanted.max_image_bytes)
+        outcome = await self._outcome(file)
+        if isinstance(outcome, ServiceError):
+            return Row(name, file.sha256, error=outcome.code, message=outcome.message)
+        return self._row(name, file.sha256, outcome)
+
+    async def _outcome(self, file: ImageFile) -> EmbeddedImage | ServiceError:
+        patches = self._wanted.output != "pooled"
+        try:
+            embedded = await self._service.embed(
+                [file], patches=patches, partial=False, timeout_s=_PATIENCE_S
+            )
+        except ImagesFailedError as failed:
+            return failed.details[0][1]
+        return embedded.outcomes[0]
+
+    def _row(self, name: str, sha256: str | None, image: EmbeddedImage) -> Row:
+        seen, (pooled, patches) = image.seen, image.vectors
+        rows, columns = (side // self._service.info.patch_size for side in seen.input_size)
+        if self._wanted.normalize:
+            pooled = unit_vector(pooled).astype(np.float32)
+        return Row(
+            name,
+            sha256,
+            seen.width,
+            seen.height,
+            grid=None if patches is None else (rows, columns),
+            embedding=None if self._wanted.output == "patches" else pooled,
+            patches=patches,
+        )

@@ -1,0 +1,163 @@
+"""The whole of one run: what there is to do, the work on it, and the output, however it ended."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from app.bulk.journal import Journal, start_journal
+from app.bulk.output import Output
+from app.bulk.pipeline import Pipeline, Wanted
+from app.bulk.progress import Tally, shown_progress, tell_result
+from app.bulk.row import BulkError, Origin, Row
+from app.bulk.walk import find_files
+from app.engine.lifecycle import Engine
+from app.engine.protocol import Embedder, ModelInfo
+from app.engine.service import EmbeddingService
+from app.errors import WorkerDeadError
+
+_log = structlog.get_logger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LAST_BATCH_S = 5
+EXIT_SOME_FAILED = 1
+EXIT_ENGINE_LOST = 70
+
+Embed = Callable[[Mapping[str, Path], Callable[[Row], None]], Coroutine[Any, Any, int]]
+
+
+@dataclass(frozen=True)
+class BulkRequest:
+    """Which files, where to, and what of each; `formats` are what folders are walked for."""
+
+    paths: list[Path]
+    output: Path
+    resume: bool
+    wanted: Wanted
+    formats: frozenset[str]
+
+
+def embed_files(
+    request: BulkRequest,
+    load: Callable[[], Embedder],
+    build: Callable[[Embedder], EmbeddingService],
+) -> int:
+    """Embed files into an output and return the exit code.
+
+    It is 0 when every file has its vectors, 1 when some failed, 70 when the device was lost, and
+    128 + n after signal n; the output holds what was computed. Raises `BulkError` when there is
+    none, and what `load` raises.
+    """
+    wanted = request.wanted
+    output = Output(request.output, wanted.output)
+    files = find_files(request.paths, request.formats, output.files)
+    if not files:
+        raise BulkError("there is no image among these files and folders")
+    with output.claimed(resume=request.resume):
+        embedder = load()
+        output.require_possible(embedder.info)
+        origin = _origin(embedder.info, wanted)
+        try:
+            return _run(output, origin, files, partial(_embed, Engine(build), embedder, wanted))
+        except OSError as error:
+            raise output.unwritable(error) from None
+
+
+def _run(output: Output, origin: Origin, files: Mapping[str, Path], embed: Embed) -> int:
+    with _open_journal(output, origin) as journal:
+        left = {name: path for name, path in files.items() if not journal.is_done(name)}
+        tally = Tally(len(left))
+        with shown_progress(tally) as show:
+
+            def keep(row: Row) -> None:
+                journal.append(row)
+                tally.count(failed=row.error is not None)
+                show()
+
+            code = asyncio.run(embed(left, keep))
+        if names := _in_order(files, journal):
+            output.publish(origin, map(journal.read, names))
+            tell_result(tally, output.path, in_output=len(names))
+        output.journal.unlink()
+    return code or (EXIT_SOME_FAILED if tally.failed else 0)
+
+
+async def _embed(
+    engine: Engine,
+    embedder: Embedder,
+    wanted: Wanted,
+    files: Mapping[str, Path],
+    keep: Callable[[Row], None],
+) -> int:
+    """Embed files until done or stopped; return the exit code that says by what, or 0."""
+    await engine.start(lambda: embedder)
+    pipeline = Pipeline(engine.require_service(), wanted, keep)
+    watching = asyncio.create_task(engine.watch())
+    try:
+        with _stopped_by_signals(pipeline.stop) as received:
+            await pipeline.run(files)
+        return 128 + received[0] if received else 0
+    except WorkerDeadError:
+        _log.critical("the engine is lost, only a new process will do")
+        return EXIT_ENGINE_LOST
+    finally:
+        watching.cancel()
+        await engine.close(_LAST_BATCH_S)
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Call `stop` at the first signal to end; a second one does what it did before."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def receive(number: int, _: FrameType | None) -> None:
+        restore()
+        received.append(number)
+        loop.call_soon_threadsafe(stop)
+
+    for number in _SIGNALS:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        restore()
+
+
+def _open_journal(output: Output, origin: Origin) -> Journal:
+    """Go on with the journal of a run that did not end, or begin one with the output's rows."""
+    try:
+        if not output.journal.exists():
+            start_journal(output.journal, origin, output.read(origin))
+        return Journal(output.journal, origin)
+    except BulkError as error:
+        raise BulkError(f"{output.path} cannot be resumed: {error}") from None
+
+
+def _in_order(files: Mapping[str, Path], journal: Journal) -> list[str]:
+    """Name the rows of the output: those of the files, then the vectors that were there before."""
+    others = (name for name in journal if journal.is_done(name) and name not in files)
+    return [*(name for name in files if name in journal), *others]
+
+
+def _origin(info: ModelInfo, wanted: Wanted) -> Origin:
+    return Origin(
+        model=info.model,
+        revision=info.revision,
+        space=info.space,
+        output=wanted.output,
+        normalized=wanted.normalize and wanted.output != "patches",
+        dim=info.dim,
+    )

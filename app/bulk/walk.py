@@ -1,0 +1,65 @@
+"""Which files to embed: arguments in their order, folders walked in the order of names."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+_EXTENSIONS = MappingProxyType(
+    {
+        "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+        "png": (".png",),
+        "webp": (".webp",),
+        "gif": (".gif",),
+        "bmp": (".bmp", ".dib"),
+    }
+)
+
+
+def find_files(
+    arguments: Iterable[Path], formats: frozenset[str], leave_out: Iterable[Path]
+) -> dict[str, Path]:
+    """Return the files to embed by the name that an output has for them, each name once.
+
+    A file that is named is taken whatever it is. Of a folder those are taken whose extension is of
+    one of the `formats`, unless the file or a folder on the way is hidden. Links to files are
+    followed, links to folders only when named, so that no loop is walked. What cannot be listed is
+    taken as a file, for its failure to be told.
+    """
+    extensions = tuple(ending for name in formats for ending in _EXTENSIONS[name])
+    own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 # links are not to be followed
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        for path in _walk(argument, extensions) if argument.is_dir() else (argument,):
+            if os.path.abspath(path) not in own:  # noqa: PTH100
+                found.setdefault(_shown(path), path)
+    return found
+
+
+def _walk(folder: Path, extensions: tuple[str, ...]) -> Iterator[Path]:
+    left = [(folder, True)]
+    while left:
+        path, is_folder = left.pop()
+        if not is_folder:
+            yield path
+            continue
+        try:
+            with os.scandir(path) as entries:
+                inside = [
+                    (Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries
+                ]
+        except OSError:
+            yield path
+            continue
+        left += sorted((one for one in inside if _is_wanted(*one, extensions)), reverse=True)
+
+
+def _is_wanted(path: Path, is_folder: bool, extensions: tuple[str, ...]) -> bool:
+    if path.name.startswith("."):
+        return False
+    return is_folder or path.name.lower().endswith(extensions)
+
+
+def _shown(path: Path) -> str:
+    r"""Spell a path in UTF-8, in which Parquet and JSON are; other bytes become `\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
