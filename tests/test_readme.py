@@ -1,12 +1,15 @@
 """What the README says is run and compared: its commands, its Python, its tables."""
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import orjson
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -59,6 +62,27 @@ def test_command_of_the_readme_gets_vectors(
     else:
         answer = orjson.loads(run.stdout)
         assert all(len(item["embedding"]) == 32 for item in answer["data"])
+
+
+def test_command_for_files_of_the_readme_writes_its_output(
+    tiny_checkpoint: ReferenceCheckpoint, photographs: list[Image.Image], tmp_path: Path
+) -> None:
+    (command,) = code_blocks("sh")
+    (tmp_path / "photographs").mkdir()
+    photographs[0].save(tmp_path / "photographs" / "cat.jpg")
+    subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SIGLIP_MODEL": str(tiny_checkpoint.folder),
+        },
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert len(pq.read_table(tmp_path / "vectors.parquet")["embedding"][0]) == 32
 
 
 def test_python_of_the_readme_runs(

@@ -31,9 +31,12 @@ class ImageFile:
         return data
 
     def _read(self) -> bytes:
-        # A pipe without a writer must not keep a thread for ever.
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", closefd=True) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with open(self._path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise FileUnreadableError("this is not a regular file")
             return file.read(self._max_bytes + 1)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a pipe that nobody writes to would keep a thread for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)

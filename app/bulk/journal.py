@@ -6,9 +6,10 @@ says where the vectors come from. Vectors are base64 of little-endian float32.
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -21,27 +22,14 @@ from app.engine.protocol import Float32Array
 class Journal:
     """The rows by path, the latest of each; only their places in the file are kept in memory."""
 
-    def __init__(self, path: Path, origin: Origin) -> None:
-        """Open what `start_journal` wrote and perhaps others went on writing.
-
-        Raises `BulkError` for a journal of another origin.
-        """
+    def __init__(self, reading: BinaryIO, appending: FileIO, origin: Origin) -> None:
+        self._reading = reading
+        self._appending = appending
         self._dim = origin.dim
-        self._file = path.open("rb")
-        self._appending = path.open("ab", buffering=0)
         self._places: dict[str, int] = {}
         self._failed: set[str] = set()
         self._end = 0
-        self._read_all(origin)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        self._file.close()
-        self._appending.close()
+        self._find_rows(origin)
 
     def __contains__(self, path: str) -> bool:
         """Whether there is a row for this path."""
@@ -66,17 +54,18 @@ class Journal:
 
     def read(self, path: str) -> Row:
         """Return the row of one path."""
-        self._file.seek(self._places[path])
-        return _from_values(orjson.loads(self._file.readline()), self._dim)
+        self._reading.seek(self._places[path])
+        return _from_values(orjson.loads(self._reading.readline()), self._dim)
 
-    def _read_all(self, origin: Origin) -> None:
+    def _find_rows(self, origin: Origin) -> None:
         """Find all rows; a last line that a dying process did not finish is cut off."""
         try:
-            origin.require_same(Origin.from_values(orjson.loads(self._file.readline())))
+            earlier = Origin.from_values(orjson.loads(self._reading.readline()))
         except (KeyError, TypeError, ValueError):
-            raise BulkError("its journal is damaged") from None
-        self._end = self._file.tell()
-        for line in self._file:
+            raise BulkError(f"{self._reading.name} is damaged") from None
+        origin.require_same(earlier, Path(self._reading.name))
+        self._end = self._reading.tell()
+        for line in self._reading:
             try:
                 values = orjson.loads(line)
             except ValueError:
@@ -93,6 +82,16 @@ class Journal:
             self._failed.add(path)
         else:
             self._failed.discard(path)
+
+
+@contextmanager
+def opened_journal(path: Path, origin: Origin) -> Iterator[Journal]:
+    """Open what `start_journal` wrote, and perhaps others went on writing, for the block.
+
+    Raises `BulkError` for a journal of another origin.
+    """
+    with path.open("rb") as reading, path.open("ab", buffering=0) as appending:
+        yield Journal(reading, appending, origin)
 
 
 def start_journal(path: Path, origin: Origin, rows: Iterable[Row]) -> None:

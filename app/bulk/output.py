@@ -84,10 +84,10 @@ class Output:
             return
         try:
             earlier, rows = self._format.read(self.path)
-            origin.require_same(earlier)
+            origin.require_same(earlier, self.path)
             yield from (row for row in rows if row.error is None)
         except (EOFError, KeyError, OSError, TypeError, ValueError):
-            raise BulkError("it was not written by this command, or is damaged") from None
+            raise BulkError(f"{self.path} was not written by this command, or is damaged") from None
 
     def publish(self, origin: Origin, rows: Iterable[Row]) -> None:
         """Write all files beside their places and then put each in its place, the output last."""

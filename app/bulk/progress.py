@@ -88,7 +88,7 @@ def tell_result(tally: Tally, output: Path, *, in_output: int) -> None:
         "embedded",
         images=tally.images,
         failed=tally.failed,
-        seconds=round(tally.seconds, 1),
+        seconds=round(tally.seconds, 2),
         images_per_s=round(tally.images_per_s, 1),
         output=str(output),
         rows=in_output,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -64,12 +65,14 @@ class Origin:
         """Return all of it by name, as JSON can hold it."""
         return asdict(self)
 
-    def require_same(self, earlier: "Origin") -> None:
-        """Raise `BulkError` when vectors of an earlier run cannot stand beside these."""
+    def require_same(self, earlier: "Origin", path: Path) -> None:
+        """Raise `BulkError` when the vectors in `path` cannot stand beside these."""
         if not same_space(self.space, earlier.space):
-            raise BulkError(f"its vectors are of space {earlier.space}, these of {self.space}")
+            raise BulkError(
+                f"{path} has vectors of space {earlier.space}, these would be of {self.space}"
+            )
         if self.output != earlier.output:
-            raise BulkError(f"it was written with --output {earlier.output}, not {self.output}")
+            raise BulkError(f"{path} was written with --output {earlier.output}, not {self.output}")
         if self.normalized != earlier.normalized:
             said = "normalised" if earlier.normalized else "not normalised"
-            raise BulkError(f"its vectors are {said}, these would be otherwise")
+            raise BulkError(f"{path} has vectors that are {said}, these would be otherwise")

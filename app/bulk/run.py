@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from app.bulk.journal import Journal, start_journal
+from app.bulk.journal import Journal, opened_journal, start_journal
 from app.bulk.output import Output
 from app.bulk.pipeline import Pipeline, Wanted
 from app.bulk.progress import Tally, shown_progress, tell_result
@@ -71,7 +71,9 @@ def embed_files(
 
 
 def _run(output: Output, origin: Origin, files: Mapping[str, Path], embed: Embed) -> int:
-    with _open_journal(output, origin) as journal:
+    if not output.journal.exists():
+        start_journal(output.journal, origin, output.read(origin))
+    with opened_journal(output.journal, origin) as journal:
         left = {name: path for name, path in files.items() if not journal.is_done(name)}
         tally = Tally(len(left))
         with shown_progress(tally) as show:
@@ -134,16 +136,6 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
         yield received
     finally:
         restore()
-
-
-def _open_journal(output: Output, origin: Origin) -> Journal:
-    """Go on with the journal of a run that did not end, or begin one with the output's rows."""
-    try:
-        if not output.journal.exists():
-            start_journal(output.journal, origin, output.read(origin))
-        return Journal(output.journal, origin)
-    except BulkError as error:
-        raise BulkError(f"{output.path} cannot be resumed: {error}") from None
 
 
 def _in_order(files: Mapping[str, Path], journal: Journal) -> list[str]:

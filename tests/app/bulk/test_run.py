@@ -1,0 +1,501 @@
+"""Whole runs with the fake embedder: what ends up in the output, whatever happens on the way."""
+
+import fcntl
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import app.bulk
+from app.bulk.pipeline import images_in_flight
+from app.bulk.row import BulkError
+from app.engine.protocol import ModelInfo, Pixels, Vectors
+from tests.app.bulk.bulk_runs import (
+    names_of,
+    read_errors,
+    read_rows,
+    reds_of,
+    run_bulk,
+    write_colour,
+    write_colours,
+)
+from tests.app.fake_embedder import GIVES_NAN, LOSES_DEVICE, RAISES, FakeEmbedder, expected_pooled
+from tests.app.images import NO_IMAGE, encode, plain_png, scene, truncated_jpeg
+
+SUFFIXES = [".parquet", ".npy", ".jsonl"]
+_WAIT_S = 30
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with five images, red from 0 to 4."""
+    write_colours(tmp_path / "photos", range(5))
+    return tmp_path / "photos"
+
+
+@dataclass
+class OtherModel(FakeEmbedder):
+    """The fake, described otherwise."""
+
+    space: str = "fake:ffffffffffff"
+    naflex: bool = False
+
+    @property
+    def info(self) -> ModelInfo:
+        return replace(super().info, space=self.space, naflex=self.naflex)
+
+
+class PausesAfterFourBatches(FakeEmbedder):
+    """The fake, which closes its gate by itself."""
+
+    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
+        if len(self.batches) == 4:
+            self.gate.clear()
+        return super().begin(pixels, patches)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_has_all_images_in_order_with_their_vectors(
+    photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out{suffix}"
+
+    assert run_bulk(photos, output) == 0
+
+    rows = read_rows(output)
+    assert [row["path"] for row in rows] == [str(photos / f"00{red}.png") for red in range(5)]
+    assert [row["embedding"] for row in rows] == [expected_pooled((red, 0, 0)) for red in range(5)]
+    assert {(row["width"], row["height"], row["error"]) for row in rows} == {(8, 6, None)}
+    names = {"out" + suffix, "photos"} | ({"out.npy.rows.jsonl"} if suffix == ".npy" else set())
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_vectors_are_normalised_as_over_http(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.parquet"
+
+    run_bulk(photos, output, normalize=True)
+
+    vectors = np.array([row["embedding"] for row in read_rows(output)], np.float32)
+    raw = np.array([expected_pooled((red, 0, 0)) for red in range(5)])
+    assert np.array_equal(
+        vectors, (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+    )
+
+
+def test_rows_keep_the_order_of_the_arguments_however_long_each_takes(tmp_path: Path) -> None:
+    small = write_colours(tmp_path / "small", range(20))
+    large = tmp_path / "large.png"
+    large.write_bytes(encode(scene(0, (3000, 3000))))
+    output = tmp_path / "out.jsonl"
+
+    run_bulk([large, *reversed(small), large], output)
+
+    assert [row["path"] for row in read_rows(output)] == [
+        str(large),
+        *(str(path) for path in reversed(small)),
+    ]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_bad_image_fails_alone_with_its_code(photos: Path, tmp_path: Path, suffix: str) -> None:
+    (photos / "a.jpg").write_bytes(NO_IMAGE)
+    (photos / "b.jpg").write_bytes(truncated_jpeg())
+    (photos / "c.png").write_bytes(plain_png((9, 9, 9)) + bytes(5000))
+    (photos / "d.png").symlink_to("none")
+    write_colour(photos / "e.png", (GIVES_NAN, 0, 0))
+    write_colour(photos / "f.png", (RAISES, 0, 0))
+    os.mkfifo(photos / "g.png")
+    (photos / "h.png").touch()
+    output = tmp_path / f"out{suffix}"
+
+    assert run_bulk(photos, output, max_image_bytes=5000) == 1
+
+    errors = {
+        "a.jpg": "unsupported_image_format",
+        "b.jpg": "image_truncated",
+        "c.png": "image_too_large",
+        "d.png": "file_unreadable",
+        "e.png": "non_finite",
+        "f.png": "internal",
+        "g.png": "file_unreadable",
+        "h.png": "unsupported_image_format",
+    }
+    assert read_errors(output) == errors
+    rows = read_rows(output)
+    assert reds_of(rows[:5]) == [0, 1, 2, 3, 4]
+    told = dict(zip(names_of(rows[5:]), (row["error"] for row in rows[5:]), strict=True))
+    assert told == ({} if suffix == ".npy" else errors)
+    assert all(row["embedding"] is None and row["width"] is None for row in rows[5:])
+
+
+def test_patches_and_both_have_their_columns(photos: Path, tmp_path: Path) -> None:
+    patches, both = tmp_path / "patches.parquet", tmp_path / "both.jsonl"
+    array = tmp_path / "patches.npy"
+
+    run_bulk(photos, patches, kind="patches")
+    run_bulk(photos, both, kind="both")
+    run_bulk(photos, array, kind="patches")
+
+    one, two = read_rows(patches)[3], read_rows(both)[3]
+    assert one["grid"] == two["grid"] == [2, 2]
+    assert one["patches"] == two["patches"] == [[3, 0, 0, 2]] * 4
+    assert two["embedding"] == expected_pooled((3, 0, 0))
+    assert "embedding" not in one
+    assert np.load(array).shape == (5, 4, 4)
+    assert np.load(array)[3].tolist() == one["patches"]
+
+
+def test_no_more_images_are_in_flight_than_the_window_has(tmp_path: Path) -> None:
+    embedder = FakeEmbedder()
+    window = images_in_flight(embedder.info)
+    write_colours(tmp_path / "photos", range(150))
+    in_flight = []
+    embedder.gate.clear()
+
+    def look_and_let_go() -> None:
+        wait_for(lambda: embedder.resized >= window)
+        time.sleep(0.1)  # in which more would come, if more could
+        in_flight.append(embedder.resized)
+        embedder.gate.set()
+
+    with beside(look_and_let_go):
+        run_bulk(tmp_path / "photos", tmp_path / "out.npy", embedder)
+
+    assert in_flight == [window]
+    assert len(read_rows(tmp_path / "out.npy")) == 150
+
+
+def test_batches_are_full_while_there_is_enough_to_do(tmp_path: Path) -> None:
+    write_colours(tmp_path / "photos", range(150))
+    embedder = FakeEmbedder()
+    embedder.gate.clear()
+
+    def let_go() -> None:
+        wait_for(lambda: embedder.resized >= images_in_flight(embedder.info))
+        embedder.gate.set()
+
+    with beside(let_go):
+        run_bulk(tmp_path / "photos", tmp_path / "out.npy", embedder)
+
+    full = [batch for batch in embedder.batches if len(batch.colours) == embedder.max_batch_size]
+    assert len(full) >= 4  # those of the first window; later ones depend on the machine
+
+
+# Resuming.
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_output_that_exists_is_not_touched_unless_resumed(
+    photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    output.write_bytes(b"mine")
+
+    with pytest.raises(BulkError, match="exists: --resume"):
+        run_bulk(photos, output)
+    with pytest.raises(BulkError, match="not written by this command"):
+        run_bulk(photos, output, resume=True)
+
+    assert output.read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {output.name, "photos"}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_resuming_computes_what_is_new_or_failed_and_keeps_the_rest(
+    photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    bad = photos / "001a.png"
+    bad.write_bytes(NO_IMAGE)
+    assert run_bulk(photos, output) == 1
+    unchanged = read_rows(output)[0]
+    write_colour(bad, (77, 0, 0))  # repaired
+    write_colour(
+        photos / "000.png", (99, 0, 0)
+    )  # changed: it keeps its vector, and its hash says so
+    (photos / "002.png").unlink()  # gone: what was computed stays
+    write_colour(photos / "003a.png", (88, 0, 0))  # new
+    embedder = FakeEmbedder()
+
+    assert run_bulk(photos, output, embedder, resume=True) == 0
+
+    rows = read_rows(output)
+    assert sorted(red for red, _, _ in embedder.computed) == [77, 88]
+    assert reds_of(rows) == [0, 1, 77, 3, 88, 4, 2]
+    assert names_of(rows)[-1] == "002.png"
+    assert rows[0] == unchanged
+    assert read_errors(output) == {}
+
+
+def test_a_file_that_fails_again_keeps_its_place_and_its_error(
+    photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    (photos / "001a.png").write_bytes(NO_IMAGE)
+    run_bulk(photos, output)
+    before = read_rows(output)
+
+    assert run_bulk(photos, output, resume=True) == 1
+
+    assert read_rows(output) == before
+    assert read_errors(output) == {"001a.png": "unsupported_image_format"}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_resuming_a_finished_output_changes_nothing(
+    photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    run_bulk(photos, output)
+    before = read_rows(output)
+    embedder = FakeEmbedder()
+
+    assert run_bulk(photos, output, embedder, resume=True) == 0
+
+    assert embedder.computed == []
+    assert read_rows(output) == before
+
+
+def test_resuming_what_does_not_exist_begins_it(photos: Path, tmp_path: Path) -> None:
+    assert run_bulk(photos, tmp_path / "out.npy", resume=True) == 0
+    assert reds_of(read_rows(tmp_path / "out.npy")) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["patches", "both"])
+def test_patches_are_resumed_too(photos: Path, tmp_path: Path, kind: str) -> None:
+    output, whole = tmp_path / "out.parquet", tmp_path / "whole.parquet"
+    run_bulk([photos / "000.png", photos / "003.png"], output, kind=kind)  # type: ignore[arg-type]
+
+    run_bulk(photos, output, kind=kind, resume=True)  # type: ignore[arg-type]
+    run_bulk(photos, whole, kind=kind)  # type: ignore[arg-type]
+
+    assert read_rows(output) == read_rows(whole)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_vectors_of_another_space_or_kind_are_refused_and_stay_as_they_are(
+    photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    run_bulk(photos, output)
+    before = output.read_bytes()
+
+    with pytest.raises(
+        BulkError, match="of space fake:0123456789ab, these would be of fake:ffffffffffff"
+    ):
+        run_bulk(photos, output, OtherModel(), resume=True)
+    with pytest.raises(BulkError, match="with --output pooled, not patches"):
+        run_bulk(photos, output, kind="patches", resume=True)
+    with pytest.raises(BulkError, match="that are not normalised"):
+        run_bulk(photos, output, normalize=True, resume=True)
+
+    assert output.read_bytes() == before
+    assert not (tmp_path / f"out{suffix}.partial").exists()
+
+
+def test_the_output_may_lie_among_the_images_and_among_the_arguments(
+    photos: Path,
+) -> None:
+    output = photos / "out.npy"
+    run_bulk(photos, output)
+    (photos / "bad.png").write_bytes(NO_IMAGE)
+
+    assert run_bulk(sorted(photos.iterdir()), output, resume=True) == 1
+    assert run_bulk(sorted(photos.iterdir()), output, resume=True) == 1
+
+    assert read_errors(output) == {"bad.png": "unsupported_image_format"}
+    assert len(read_rows(output)) == 5
+
+
+# Ends that nobody asked for.
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_what_was_computed_and_resuming_does_the_rest(
+    tmp_path: Path, suffix: str, number: signal.Signals
+) -> None:
+    write_colours(tmp_path / "photos", range(150))
+    output, whole = tmp_path / f"out{suffix}", tmp_path / f"whole{suffix}"
+    embedder = PausesAfterFourBatches()
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def interrupt() -> None:
+        wait_for(lambda: not embedder.gate.is_set())
+        wait_for(lambda: lines_in(tmp_path / f"out{suffix}.partial" / "journal") > 10)
+        os.kill(os.getpid(), number)
+        wait_for(lambda: signal.getsignal(signal.SIGTERM) == handlers[1])  # it was heard
+        embedder.gate.set()
+
+    with beside(interrupt):
+        code = run_bulk(tmp_path / "photos", output, embedder)
+
+    assert code == 128 + number
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    some = read_rows(output)
+    assert 0 < len(some) < 150
+    assert names_of(some) == sorted(names_of(some))
+    again = FakeEmbedder()
+    assert run_bulk(tmp_path / "photos", output, again, resume=True) == 0
+    assert len(again.computed) == 150 - len(some)
+    run_bulk(tmp_path / "photos", whole)
+    assert read_rows(output) == read_rows(whole)
+
+
+def test_a_lost_device_ends_the_run_with_70_and_loses_nothing(tmp_path: Path) -> None:
+    files = write_colours(tmp_path / "photos", range(120))
+    write_colour(files[100], (LOSES_DEVICE, 0, 0))
+    output = tmp_path / "out.parquet"
+
+    assert run_bulk(files, output) == 70
+
+    rows = read_rows(output)
+    assert 0 < len(rows) <= 100
+    assert all(row["error"] is None for row in rows)
+    write_colour(files[100], (100, 0, 0))
+    assert run_bulk(files, output, resume=True) == 0
+    assert reds_of(read_rows(output)) == list(range(120))
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_resuming_goes_on(tmp_path: Path) -> None:
+    files = write_colours(tmp_path / "photos", range(120))
+    output = tmp_path / "out.jsonl"
+
+    with largest_file(10_000), pytest.raises(BulkError, match="cannot be written: file too large"):
+        run_bulk(files, output)
+    with pytest.raises(BulkError, match="is what an earlier run left"):
+        run_bulk(files, output)
+    embedder = FakeEmbedder()
+    assert run_bulk(files, output, embedder, resume=True) == 0
+
+    assert 0 < len(embedder.computed) < 120
+    assert reds_of(read_rows(output)) == list(range(120))
+    assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+def test_an_output_that_cannot_be_put_together_leaves_the_old_one_and_the_journal(
+    photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    run_bulk(photos, output)
+    before = output.read_bytes()
+    write_colours(photos, range(100, 150))
+
+    in_the_way = tmp_path / "out.jsonl.partial" / "out.jsonl"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(BulkError, match="cannot be written: is a directory"):
+        run_bulk(photos, output, resume=True)
+    in_the_way.rmdir()
+    assert output.read_bytes() == before
+    embedder = FakeEmbedder()
+    assert run_bulk(photos, output, embedder, resume=True) == 0
+
+    assert embedder.computed == []
+    assert reds_of(read_rows(output)) == [*range(5), *range(100, 150)]
+
+
+def test_two_runs_do_not_write_one_output(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.npy"
+    work = tmp_path / "out.npy.partial"
+    work.mkdir()
+    folder = os.open(work, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+
+    with pytest.raises(BulkError, match="another process"):
+        run_bulk(photos, output, resume=True)
+    os.close(folder)
+
+    assert run_bulk(photos, output) == 0
+
+
+# What cannot be begun.
+
+
+def test_nothing_to_embed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+
+    with pytest.raises(BulkError, match="no image"):
+        run_bulk(tmp_path, tmp_path / "out.npy")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("out.csv", "ends in .parquet, .npy or .jsonl"),
+        ("out", "ends in .parquet, .npy or .jsonl"),
+        ("none/out.npy", "no such file or directory"),
+        ("photos/000.png/out.npy", "not a directory"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_model_is_loaded(
+    photos: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    with pytest.raises(BulkError, match=reason):
+        run_bulk(photos, tmp_path / name, load=lambda: pytest.fail("it was loaded"))
+
+
+def test_what_is_no_array_is_refused_for_npy(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(BulkError, match="--output both is not one array"):
+        run_bulk(photos, tmp_path / "out.npy", kind="both")
+    with pytest.raises(BulkError, match="NaFlex"):
+        run_bulk(photos, tmp_path / "out.npy", OtherModel(naflex=True), kind="patches")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert run_bulk(photos, tmp_path / "out.npy", OtherModel(naflex=True)) == 0
+
+
+def test_parquet_without_pyarrow_names_the_extra(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "app.bulk.parquet", raising=False)
+    monkeypatch.delattr(app.bulk, "parquet", raising=False)
+
+    with pytest.raises(BulkError, match=r"pip install 'siglip-embed\[parquet\]'"):
+        run_bulk(photos, tmp_path / "out.parquet")
+    assert run_bulk(photos, tmp_path / "out.npy") == 0
+
+
+@contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """Do something in a thread for the length of the block."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join(_WAIT_S)
+    assert not thread.is_alive()
+
+
+def lines_in(path: Path) -> int:
+    """Count the lines of a file; there are none in one that does not exist."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    give_up_at = time.monotonic() + _WAIT_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.005)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow larger in the block, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,147 @@
+"""Which files a run embeds, and in which order."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.bulk.image_file import ImageFile
+from app.bulk.walk import find_files
+from app.errors import FileUnreadableError
+
+ALL = frozenset({"jpeg", "png", "webp", "gif", "bmp"})
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def find(
+    *arguments: str, formats: frozenset[str] = ALL, leave_out: tuple[str, ...] = ()
+) -> list[str]:
+    return list(find_files(map(Path, arguments), formats, map(Path, leave_out)))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_is_walked_in_the_order_of_names_at_each_level() -> None:
+    touch("a/c.png", "a/b/2.png", "a/b/10.png", "a/B.png", "a/b.png", "a/d/x/y.png")
+
+    assert find("a") == [
+        "a/B.png",
+        "a/b/10.png",
+        "a/b/2.png",
+        "a/b.png",
+        "a/c.png",
+        "a/d/x/y.png",
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_arguments_keep_their_order_and_each_path_counts_once() -> None:
+    touch("a/1.png", "a/2.png", "z.png")
+
+    assert find("z.png", "a/2.png", "./a", "a/", "z.png") == ["z.png", "a/2.png", "a/1.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_of_a_folder_only_accepted_formats_count_and_of_files_all() -> None:
+    touch("a/1.JPG", "a/2.jpeg", "a/3.png", "a/4.WebP", "a/5.txt", "a/jpg", "a/6.jpg.part")
+
+    assert find("a") == ["a/1.JPG", "a/2.jpeg", "a/3.png", "a/4.WebP"]
+    assert find("a", formats=frozenset({"png"})) == ["a/3.png"]
+    assert find("a/5.txt", "none") == ["a/5.txt", "none"]
+
+
+@pytest.mark.usefixtures("here")
+def test_hidden_files_and_folders_count_only_when_named() -> None:
+    touch("a/.1.png", "a/.b/2.png", "a/3.png")
+
+    assert find("a") == ["a/3.png"]
+    assert find("a/.1.png", "a/.b") == ["a/.1.png", "a/.b/2.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_links_to_files_are_followed_and_links_to_folders_only_when_named() -> None:
+    touch("a/1.png", "b/2.png")
+    Path("a/loop").symlink_to("..")
+    Path("a/b").symlink_to("../b")
+    Path("a/3.png").symlink_to("../b/2.png")
+    Path("a/dangling.png").symlink_to("none")
+
+    assert find("a") == ["a/1.png", "a/3.png", "a/dangling.png"]
+    assert find("a/b") == ["a/b/2.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_whose_name_ends_like_an_image_is_walked() -> None:
+    touch("a/b.png/1.png")
+
+    assert find("a") == ["a/b.png/1.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_spelled_in_it(here: Path) -> None:
+    name = os.fsdecode(b"\xff\xe4.png")
+    (here / "a").mkdir()
+    (here / "a" / name).touch()
+
+    found = find_files([Path("a")], ALL, [])
+
+    assert found == {"a/\\xff\\xe4.png": Path("a") / name}
+
+
+def test_the_runs_own_files_are_left_out_however_they_are_spelled(here: Path) -> None:
+    touch("a/1.png", "a/out.npy")
+
+    assert find("a/1.png", "a/../a/out.npy", leave_out=("a/out.npy",)) == ["a/1.png"]
+    assert find(str(here / "a/out.npy"), "a", leave_out=("a/out.npy",)) == ["a/1.png"]
+
+
+@pytest.fixture
+def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], None]]:
+    """Makes folders in folders, of which pytest could not rid itself."""
+    made: list[str] = []
+
+    def nest(levels: int, name: str) -> None:
+        for _ in range(levels):
+            os.mkdir(name)  # noqa: PTH102 # relative to where we are
+            os.chdir(name)
+            made.append(name)
+
+    monkeypatch.chdir(tmp_path)  # which goes back in the end
+    yield nest
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["rm", "-rf", *made[:1]], check=True)
+
+
+def test_more_levels_than_pythons_recursion_limit_are_walked(
+    nested: Callable[[int, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nested(1200, "d")
+    Path("1.png").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert find("d") == ["d/" * 1200 + "1.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_taken_for_its_failure_to_be_told(
+    nested: Callable[[int, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nested(20, "d" * 250)  # a longer name than the system takes
+    monkeypatch.chdir(tmp_path)
+
+    (too_deep,) = find("d" * 250)
+
+    assert not too_deep.endswith(".png")
+    with pytest.raises(FileUnreadableError, match="file name too long"):
+        ImageFile(Path(too_deep), 1)()
