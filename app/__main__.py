@@ -90,7 +90,7 @@ def embed(
     changed keeps its vectors (see its sha256). After Ctrl-C the output holds what was computed.
     """
     # Here, since `serve` needs none of it.
-    from app.bulk.pipeline import Wanted, images_in_flight
+    from app.bulk.pipeline import VectorOptions, images_in_flight
     from app.bulk.row import BulkError
     from app.bulk.run import BulkRequest, embed_files
 
@@ -98,8 +98,8 @@ def embed(
     configure_logs(settings.log_level, settings.log_format)
     _warn_of_unknown_variables()
     return_large_blocks()
-    wanted = Wanted(output, normalize, settings.max_image_bytes)
-    request = BulkRequest(paths, out, resume, wanted, frozenset(settings.formats))
+    options = VectorOptions(output, normalize, settings.max_image_bytes)
+    request = BulkRequest(paths, out, resume, options, frozenset(settings.formats))
 
     def build(embedder: Embedder) -> EmbeddingService:
         return build_service(embedder, settings, images_in_flight(embedder.info))

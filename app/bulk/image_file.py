@@ -14,7 +14,7 @@ class ImageFile:
     A file of more than `max_bytes` is read no further than to tell that it is, and has no hash.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: str | Path, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self.sha256: str | None = None

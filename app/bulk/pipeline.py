@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -27,8 +26,8 @@ def images_in_flight(info: ModelInfo) -> int:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is wanted of each image, and how many bytes its file may have."""
+class VectorOptions:
+    """Which vectors each image is to have, and how many bytes its file may have."""
 
     output: OutputKind
     normalize: bool
@@ -39,14 +38,14 @@ class Pipeline:
     """Embeds files; `keep` gets each row as soon as there is one, in no particular order."""
 
     def __init__(
-        self, service: EmbeddingService, wanted: Wanted, keep: Callable[[Row], None]
+        self, service: EmbeddingService, options: VectorOptions, keep: Callable[[Row], None]
     ) -> None:
         self._service = service
-        self._wanted = wanted
+        self._options = options
         self._keep = keep
         self._workers: list[asyncio.Task[None]] = []
 
-    async def run(self, files: Mapping[str, Path]) -> None:
+    async def run(self, files: Mapping[str, str]) -> None:
         """Embed all files, or until `stop`.
 
         A bad image is a row with an error. Raises `WorkerDeadError` when nothing more will be
@@ -65,19 +64,19 @@ class Pipeline:
         for worker in self._workers:
             worker.cancel()
 
-    async def _work(self, left: Iterator[tuple[str, Path]]) -> None:
+    async def _work(self, left: Iterator[tuple[str, str]]) -> None:
         for name, path in left:
             self._keep(await self._embed(name, path))
 
-    async def _embed(self, name: str, path: Path) -> Row:
-        file = ImageFile(path, self._wanted.max_image_bytes)
+    async def _embed(self, name: str, path: str) -> Row:
+        file = ImageFile(path, self._options.max_image_bytes)
         outcome = await self._outcome(file)
         if isinstance(outcome, ServiceError):
             return Row(name, file.sha256, error=outcome.code, message=outcome.message)
         return self._row(name, file.sha256, outcome)
 
     async def _outcome(self, file: ImageFile) -> EmbeddedImage | ServiceError:
-        patches = self._wanted.output != "pooled"
+        patches = self._options.output != "pooled"
         try:
             embedded = await self._service.embed(
                 [file], patches=patches, partial=False, timeout_s=_PATIENCE_S
@@ -89,7 +88,7 @@ class Pipeline:
     def _row(self, name: str, sha256: str | None, image: EmbeddedImage) -> Row:
         seen, (pooled, patches) = image.seen, image.vectors
         rows, columns = (side // self._service.info.patch_size for side in seen.input_size)
-        if self._wanted.normalize:
+        if self._options.normalize:
             pooled = unit_vector(pooled).astype(np.float32)
         return Row(
             name,
@@ -97,6 +96,6 @@ class Pipeline:
             seen.width,
             seen.height,
             grid=None if patches is None else (rows, columns),
-            embedding=None if self._wanted.output == "patches" else pooled,
+            embedding=None if self._options.output == "patches" else pooled,
             patches=patches,
         )

@@ -14,7 +14,7 @@ import structlog
 
 from app.bulk.journal import Journal, opened_journal, start_journal
 from app.bulk.output import Output
-from app.bulk.pipeline import Pipeline, Wanted
+from app.bulk.pipeline import Pipeline, VectorOptions
 from app.bulk.progress import Tally, shown_progress, tell_result
 from app.bulk.row import BulkError, Origin, Row
 from app.bulk.walk import find_files
@@ -30,7 +30,7 @@ _LAST_BATCH_S = 5
 EXIT_SOME_FAILED = 1
 EXIT_ENGINE_LOST = 70
 
-Embed = Callable[[Mapping[str, Path], Callable[[Row], None]], Coroutine[Any, Any, int]]
+Embed = Callable[[Mapping[str, str], Callable[[Row], None]], Coroutine[Any, Any, int]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class BulkRequest:
     paths: list[Path]
     output: Path
     resume: bool
-    wanted: Wanted
+    options: VectorOptions
     formats: frozenset[str]
 
 
@@ -55,22 +55,22 @@ def embed_files(
     128 + n after signal n; the output holds what was computed. Raises `BulkError` when there is
     none, and what `load` raises.
     """
-    wanted = request.wanted
-    output = Output(request.output, wanted.output)
+    options = request.options
+    output = Output(request.output, options.output)
     files = find_files(request.paths, request.formats, output.files)
     if not files:
         raise BulkError("there is no image among these files and folders")
     with output.claimed(resume=request.resume):
         embedder = load()
         output.require_possible(embedder.info)
-        origin = _origin(embedder.info, wanted)
+        origin = _origin(embedder.info, options)
         try:
-            return _run(output, origin, files, partial(_embed, Engine(build), embedder, wanted))
+            return _run(output, origin, files, partial(_embed, Engine(build), embedder, options))
         except OSError as error:
             raise output.unwritable(error) from None
 
 
-def _run(output: Output, origin: Origin, files: Mapping[str, Path], embed: Embed) -> int:
+def _run(output: Output, origin: Origin, files: Mapping[str, str], embed: Embed) -> int:
     if not output.journal.exists():
         start_journal(output.journal, origin, output.read(origin))
     with opened_journal(output.journal, origin) as journal:
@@ -94,13 +94,13 @@ def _run(output: Output, origin: Origin, files: Mapping[str, Path], embed: Embed
 async def _embed(
     engine: Engine,
     embedder: Embedder,
-    wanted: Wanted,
-    files: Mapping[str, Path],
+    options: VectorOptions,
+    files: Mapping[str, str],
     keep: Callable[[Row], None],
 ) -> int:
     """Embed files until done or stopped; return the exit code that says by what, or 0."""
     await engine.start(lambda: embedder)
-    pipeline = Pipeline(engine.require_service(), wanted, keep)
+    pipeline = Pipeline(engine.require_service(), options, keep)
     watching = asyncio.create_task(engine.watch())
     try:
         with _stopped_by_signals(pipeline.stop) as received:
@@ -138,18 +138,18 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
         restore()
 
 
-def _in_order(files: Mapping[str, Path], journal: Journal) -> list[str]:
+def _in_order(files: Mapping[str, str], journal: Journal) -> list[str]:
     """Name the rows of the output: those of the files, then the vectors that were there before."""
     others = (name for name in journal if journal.is_done(name) and name not in files)
     return [*(name for name in files if name in journal), *others]
 
 
-def _origin(info: ModelInfo, wanted: Wanted) -> Origin:
+def _origin(info: ModelInfo, options: VectorOptions) -> Origin:
     return Origin(
         model=info.model,
         revision=info.revision,
         space=info.space,
-        output=wanted.output,
-        normalized=wanted.normalize and wanted.output != "patches",
+        output=options.output,
+        normalized=options.normalize and options.output != "patches",
         dim=info.dim,
     )

@@ -18,8 +18,8 @@ _EXTENSIONS = MappingProxyType(
 
 def find_files(
     arguments: Iterable[Path], formats: frozenset[str], leave_out: Iterable[Path]
-) -> dict[str, Path]:
-    """Return the files to embed by the name that an output has for them, each name once.
+) -> dict[str, str]:
+    """Return the paths to embed by the name that an output has for them, each name once.
 
     A file that is named is taken whatever it is. Of a folder those are taken whose extension is of
     one of the `formats`, unless the file or a folder on the way is hidden. Links to files are
@@ -27,16 +27,16 @@ def find_files(
     taken as a file, for its failure to be told.
     """
     extensions = tuple(ending for name in formats for ending in _EXTENSIONS[name])
-    own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 # links are not to be followed
-    found: dict[str, Path] = {}
+    own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 # follows no links
+    found: dict[str, str] = {}
     for argument in arguments:
-        for path in _walk(argument, extensions) if argument.is_dir() else (argument,):
+        for path in _walk(str(argument), extensions) if argument.is_dir() else (str(argument),):
             if os.path.abspath(path) not in own:  # noqa: PTH100
                 found.setdefault(_shown(path), path)
     return found
 
 
-def _walk(folder: Path, extensions: tuple[str, ...]) -> Iterator[Path]:
+def _walk(folder: str, extensions: tuple[str, ...]) -> Iterator[str]:
     left = [(folder, True)]
     while left:
         path, is_folder = left.pop()
@@ -46,20 +46,22 @@ def _walk(folder: Path, extensions: tuple[str, ...]) -> Iterator[Path]:
         try:
             with os.scandir(path) as entries:
                 inside = [
-                    (Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries
+                    (entry.path, entry.is_dir(follow_symlinks=False))
+                    for entry in entries
+                    if _is_wanted(entry, extensions)
                 ]
         except OSError:
             yield path
-            continue
-        left += sorted((one for one in inside if _is_wanted(*one, extensions)), reverse=True)
+        else:
+            left += sorted(inside, reverse=True)
 
 
-def _is_wanted(path: Path, is_folder: bool, extensions: tuple[str, ...]) -> bool:
-    if path.name.startswith("."):
+def _is_wanted(entry: os.DirEntry[str], extensions: tuple[str, ...]) -> bool:
+    if entry.name.startswith("."):
         return False
-    return is_folder or path.name.lower().endswith(extensions)
+    return entry.name.lower().endswith(extensions) or entry.is_dir(follow_symlinks=False)
 
 
-def _shown(path: Path) -> str:
+def _shown(path: str) -> str:
     r"""Spell a path in UTF-8, in which Parquet and JSON are; other bytes become `\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")

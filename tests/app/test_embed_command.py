@@ -56,6 +56,12 @@ cli(sys.argv[1:])
 """
 
 
+_WITH_PAUSING_FAKE = _WITH_FAKE.replace(
+    "from tests.app.fake_embedder import FakeEmbedder",
+    "from tests.app.bulk.test_run import PausesAfterFourBatches as FakeEmbedder",
+)
+
+
 def start(
     model: Path | None, *arguments: str | Path, code: str | None = None, **options: Any
 ) -> subprocess.Popen[str]:
@@ -198,6 +204,22 @@ def test_after_any_signal_a_resumed_run_ends_with_the_rows_of_one_that_was_left_
     assert_same_rows(read_rows(output), whole)
     assert read_errors(output) == {"020.jpg": "image_truncated"}
     assert {path.name for path in tmp_path.iterdir()} == {"out.parquet", "out.parquet.errors.jsonl"}
+
+
+def test_a_second_signal_ends_the_process_at_once_and_leaves_the_journal(tmp_path: Path) -> None:
+    write_colours(tmp_path / "photos", range(150))
+    output, journal = tmp_path / "out.npy", tmp_path / "out.npy.partial" / "journal"
+
+    with start(None, tmp_path / "photos", "-o", output, code=_WITH_PAUSING_FAKE) as process:
+        wait_for_lines(journal, 10, process)
+        for _ in range(10):  # the first of them waits five seconds for the batch on the device
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        code = process.wait(_END_S)
+
+    assert code == 128 + signal.SIGTERM
+    assert journal.exists()
+    assert not output.exists()
 
 
 def assert_same_rows(rows: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> None:

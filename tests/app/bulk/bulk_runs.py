@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from app.bulk.pipeline import Wanted, images_in_flight
+from app.bulk.pipeline import VectorOptions, images_in_flight
 from app.bulk.row import OutputKind
 from app.bulk.run import BulkRequest, embed_files
 from app.engine.protocol import Embedder
@@ -40,7 +40,7 @@ def run_bulk(
         paths if isinstance(paths, list) else [paths],
         output,
         resume,
-        Wanted(kind, normalize, max_image_bytes),
+        VectorOptions(kind, normalize, max_image_bytes),
         frozenset(settings.formats),
     )
     return embed_files(request, load or (lambda: embedder or FakeEmbedder()), build)
