@@ -1,5 +1,8 @@
 """The `embed` command against its parts: the model alone, and reading and decoding alone.
 
+On a CPU both want the same cores, so that the command can at best do what one after the other does,
+and a little more where the model leaves cores idle.
+
 `python -m benchmarks.bulk [--only tiny|base] [--rounds 3] [--quick]`
 """
 
@@ -62,14 +65,14 @@ def _measure(report: Report, name: str, shape: str, images: int, rounds: int) ->
                 s_per_image.append(seconds / images)
         model_s = in_process.s_per_image
     took_s = {"model alone": model_s, "decoding alone": Timing(tuple(decoding)).low_s}
-    slower_s = max(took_s.values())
+    took_s["one after the other"] = reference_s = sum(took_s.values())
     took_s |= {output: Timing(tuple(times)).low_s for output, times in embedding.items()}
     rows: list[Row] = [
-        {"": what, "images/s": 1 / seconds, "of the slower part": slower_s / seconds}
+        {"": what, "images/s": 1 / seconds, "of one after the other": reference_s / seconds}
         for what, seconds in took_s.items()
     ]
     report.add_table(f"{shape}, {images} JPEGs of 640x480", rows)
-    report.find(f"bulk.{name}.of_slower_part", slower_s / took_s["pooled.parquet"])
+    report.find(f"bulk.{name}.of_parts", reference_s / took_s["pooled.parquet"])
 
 
 def _write_photographs(folder: Path, images: int) -> None:
