@@ -58,7 +58,7 @@ cli(sys.argv[1:])
 
 _WITH_PAUSING_FAKE = _WITH_FAKE.replace(
     "from tests.app.fake_embedder import FakeEmbedder",
-    "from tests.app.bulk.test_run import PausesAfterFourBatches as FakeEmbedder",
+    "from tests.app.bulk.test_run import PausesOnce as FakeEmbedder",
 )
 
 
