@@ -211,8 +211,9 @@ def test_a_second_signal_ends_the_process_at_once_and_leaves_the_journal(tmp_pat
     output, journal = tmp_path / "out.npy", tmp_path / "out.npy.partial" / "journal"
 
     with start(None, tmp_path / "photos", "-o", output, code=_WITH_PAUSING_FAKE) as process:
-        wait_for_lines(journal, 10, process)
-        for _ in range(10):  # the first of them waits five seconds for the batch on the device
+        wait_for_lines(journal, 41, process)
+        time.sleep(0.3)  # for the batch after these, which stays on the device
+        for _ in range(10):  # the first of them waits five seconds for that
             process.send_signal(signal.SIGTERM)
             time.sleep(0.1)
         code = process.wait(_END_S)
