@@ -47,7 +47,9 @@ class Output:
         return [self._errors, *([self._names] if self._names else []), self.path]
 
     def require_possible(self, info: ModelInfo) -> None:
-        """Raise `BulkError` for a model whose vectors this format cannot hold."""
+        """Raise `BulkError` for vectors that the model lacks, or that this format cannot hold."""
+        if self._kind != "patches" and not info.pooled:
+            raise BulkError(f"{info.model} has no pooling head; ask for --output patches")
         if self._names and self._kind == "patches" and info.naflex:
             raise BulkError(
                 f"{self.path}: patch vectors of a NaFlex model are of unequal number and not one"

@@ -88,7 +88,9 @@ class Pipeline:
     def _row(self, name: str, sha256: str | None, image: EmbeddedImage) -> Row:
         seen, (pooled, patches) = image.seen, image.vectors
         rows, columns = (side // self._service.info.patch_size for side in seen.input_size)
-        if self._options.normalize:
+        if self._options.output == "patches":
+            pooled = None
+        elif self._options.normalize:
             pooled = unit_vector(pooled).astype(np.float32)
         return Row(
             name,
@@ -96,6 +98,6 @@ class Pipeline:
             seen.width,
             seen.height,
             grid=None if patches is None else (rows, columns),
-            embedding=None if self._options.output == "patches" else pooled,
+            embedding=pooled,
             patches=patches,
         )

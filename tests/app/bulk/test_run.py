@@ -17,7 +17,7 @@ import pytest
 
 import app.bulk
 from app.bulk.pipeline import images_in_flight
-from app.bulk.row import BulkError
+from app.bulk.row import BulkError, OutputKind
 from app.engine.protocol import ModelInfo, Pixels, Vectors
 from tests.app.bulk.bulk_runs import (
     names_of,
@@ -48,10 +48,11 @@ class OtherModel(FakeEmbedder):
 
     space: str = "fake:ffffffffffff"
     naflex: bool = False
+    pooled: bool = True
 
     @property
     def info(self) -> ModelInfo:
-        return replace(super().info, space=self.space, naflex=self.naflex)
+        return replace(super().info, space=self.space, naflex=self.naflex, pooled=self.pooled)
 
 
 @dataclass
@@ -457,6 +458,16 @@ def test_what_is_no_array_is_refused_for_npy(photos: Path, tmp_path: Path) -> No
 
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
     assert run_bulk(photos, tmp_path / "out.npy", OtherModel(naflex=True)) == 0
+
+
+@pytest.mark.parametrize("kind", ["pooled", "both"])
+def test_pooled_vectors_of_a_model_without_head_are_refused(
+    photos: Path, tmp_path: Path, kind: OutputKind
+) -> None:
+    with pytest.raises(BulkError, match="--output patches"):
+        run_bulk(photos, tmp_path / "out.jsonl", OtherModel(pooled=False), kind=kind)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_parquet_without_pyarrow_names_the_extra(
