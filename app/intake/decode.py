@@ -29,6 +29,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 # profile takes 1 MiB, an editor's history a few.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**20
 PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20
+# A JPEG has room for no more. PNG and WebP have, and an orientation may be of any type: as millions
+# of fractions it takes Pillow seconds and 600 MB.
+_MAX_EXIF_BYTES = 64 * 2**10
 
 # How to undo each EXIF orientation but 1. Pillow's exif_transpose also rewrites all other EXIF,
 # which here is a stranger's and not needed.
@@ -152,6 +155,8 @@ def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; broken EXIF is no reason to refuse sound pixels."""
+    if "exif" in image.info:
+        image.info["exif"] = image.info["exif"][:_MAX_EXIF_BYTES]
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
     except Exception:  # noqa: BLE001 # Pillow's EXIF reader raises whatever it stumbles over

@@ -14,6 +14,9 @@ _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 2_000_000_000
 _MAX_ARITHMETIC_PIXELS = 2_000_000
 _MAX_SEGMENTS = 1_000
+# Of a run of fill bytes in front of a marker libjpeg begins anew with each block that Pillow hands
+# it: a run of 20 MB takes 3 s.
+_RUN_OF_FILL = b"\xff" * 2**12
 
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # restarts belong to a scan; others are padding
 _FIRST_WITH_LENGTH = 0xC0
@@ -77,6 +80,7 @@ def outline_jpeg(data: bytes) -> JpegOutline:
         raise ImageTruncatedError("the JPEG ends early")
     if not scans:
         raise ImageUndecodableError("the JPEG cannot be decoded")
+    _check_fill(data, header[-1].end, segment.start if segment else len(data))
     arithmetic = any(segment.marker in _ARITHMETIC_FRAMES for segment in header)
     return JpegOutline(_without_metadata(data, header), scans, arithmetic)
 
@@ -109,6 +113,11 @@ def _next_segment(data: bytes, at: int) -> _Segment | None:
     if start + 4 > len(data):
         return None
     return _Segment(marker, start, start + 2 + int.from_bytes(data[start + 2 : start + 4], "big"))
+
+
+def _check_fill(data: bytes, start: int, end: int) -> None:
+    if data.find(_RUN_OF_FILL, start, end) >= 0:
+        raise ImageSuspiciousError("a JPEG with kilobytes of padding among its pixels")
 
 
 def _without_metadata(data: bytes, header: list[_Segment]) -> bytes:

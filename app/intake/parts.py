@@ -13,6 +13,9 @@ _MAX_PNG_CHUNKS = 25_000
 _MAX_INFLATED_CHUNKS = 100
 _INFLATED_CHUNKS = frozenset({b"iCCP", b"zTXt", b"iTXt"})
 
+# libwebp keeps a list of them: of two million, 100 MB.
+_MAX_WEBP_CHUNKS = 25_000
+
 _MAX_GIF_BLOCKS = 200_000
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_END = 0x21, 0x2C, 0x3B
 
@@ -28,6 +31,8 @@ def check_parts(data: bytes, image_format: str, max_pixels: int) -> None:
     """
     if image_format == "png":
         _check_png(data)
+    elif image_format == "webp":
+        _check_webp(data)
     elif image_format == "gif":
         _check_gif(data, max_pixels)
     elif image_format == "bmp":
@@ -42,6 +47,16 @@ def _check_png(data: bytes) -> None:
         if chunks > _MAX_PNG_CHUNKS or inflated > _MAX_INFLATED_CHUNKS:
             raise ImageSuspiciousError("a PNG of too many chunks")
         at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _check_webp(data: bytes) -> None:
+    at, chunks = 12, 0
+    while at + 8 <= len(data):
+        chunks += 1
+        if chunks > _MAX_WEBP_CHUNKS:
+            raise ImageSuspiciousError("a WebP of too many chunks")
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2  # padded to an even number
 
 
 def _check_gif(data: bytes, max_pixels: int) -> None:

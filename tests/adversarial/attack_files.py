@@ -145,6 +145,12 @@ def _cyclic_exif() -> bytes:
 # The attacks, by the answer that is due.
 
 
+def _fractions(count: int) -> bytes:
+    """Write an Exif whose orientation is that many fractions."""
+    entry = struct.pack(">HHII", 0x0112, 5, count, 26)
+    return b"MM\0*\0\0\0\x08\0\1" + entry + bytes(4) + b"\0\0\0\1" * 2 * count
+
+
 def _scan_bomb(scans: int) -> bytes:
     """Repeat the last scan of a progressive JPEG; libjpeg goes over the whole image for each."""
     whole = encode(Image.new("L", (2_000, 2_000)), "JPEG", progressive=True)
@@ -221,6 +227,10 @@ _SUSPICIOUS: dict[str, Callable[[], bytes]] = {
         _segment(0xE1, _EXIF + bytes(1_000)) * 10_000
     ),
     "JPEG of millions of empty segments": lambda: _jpeg_with(_flood(_segment(0xE1, b""))),
+    "JPEG of 20 MB of padding among its pixels": lambda: (
+        _jpeg()[:-2] + _flood(b"\xff") + _jpeg()[-2:]
+    ),
+    "WebP of two million chunks": lambda: _webp_with(_flood(b"abcd\0\0\0\0")),
     "PNG of 200000 texts": lambda: _png_with(_chunk(b"tEXt", b"a\0b") * 200_000),
     "PNG of a million unknown chunks": lambda: _png_with(_flood(_chunk(b"abCd"))),
     "PNG of a million chunks behind its pixels": lambda: (
@@ -301,6 +311,12 @@ _HARMLESS: dict[str, Callable[[], bytes]] = {
     "PNG with Exif that claims 1000 times its size": lambda: _png_with(
         _chunk(b"eXIf", _directory(1_000, MIB, 2 * MIB))
     ),
+    "PNG with an orientation of two million fractions": lambda: _png_with(
+        _chunk(b"eXIf", _fractions(2_000_000))
+    ),
+    "WebP with an orientation of two million fractions": lambda: encode(
+        scene(1), "WEBP", exif=_fractions(2_000_000)
+    ),
     "JPEG with 20 MB of padding": lambda: _jpeg_with(_flood(b"\xff")),
     "JPEG with 20 MB between its segments": lambda: (
         _jpeg()[:20] + bytes(20 * MIB - 10_000) + _jpeg()[20:]
@@ -310,7 +326,6 @@ _HARMLESS: dict[str, Callable[[], bytes]] = {
     "WebP of 300 frames": lambda: animation([(i % 256, i // 256, 9) for i in range(300)], "WEBP"),
     "PNG of 300 frames": lambda: animation([(i % 256, i // 256, 9) for i in range(300)], "PNG"),
     "GIF with 20 MB of comment": lambda: _gif_with(b"!\xfe" + _flood(b"\xff" + b"a" * 255) + b"\0"),
-    "WebP of two million chunks": lambda: _webp_with(_flood(b"abcd\0\0\0\0")),
     "GIF that is JavaScript": lambda: _still("GIF") + b"=1;alert(document.domain)//",
     "JPEG that is a ZIP": lambda: _jpeg() + b"PK\x03\x04" + bytes(26) + b"PK\x05\x06" + bytes(18),
     "PNG that is HTML": lambda: (

@@ -75,6 +75,17 @@ def test_a_turned_jpeg_is_turned_after_decoding(orientation: int) -> None:
     assert pixels_of(decode(data)).shape == (40, 60, 3)
 
 
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")  # as the service does
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
+def test_an_orientation_in_front_of_much_else_is_found(image_format: str) -> None:
+    stored, exif = oriented(scene(1), 6)
+    exif[ExifTags.Base.UserComment] = bytes(200_000)
+
+    decoded = decode(encode(stored, image_format, exif=exif, lossless=True))
+
+    assert np.array_equal(pixels_of(decoded), np.asarray(scene(1)))
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_orientation_that_means_nothing_is_ignored(orientation: int) -> None:
     exif = Image.Exif()

@@ -121,6 +121,23 @@ def test_what_follows_the_image_does_not_count() -> None:
     assert decode_image(data, LIMITS).size == (64, 64)
 
 
+FILL = b"\xff" * 5_000
+
+
+@pytest.mark.parametrize(
+    "end", [FILL + b"\xff\xd9", FILL + b"\xd0\0\xff\xd9", FILL + b"\0", FILL, FILL + b"\xff\xfe\0"]
+)
+def test_long_padding_among_the_pixels_is_refused(end: bytes) -> None:
+    with pytest.raises(ImageSuspiciousError, match="padding"):
+        decode_image(jpeg(64)[:-2] + end, LIMITS)
+
+
+@pytest.mark.parametrize("end", [b"\xff" * 100 + b"\xd9", b"\xff\xd9" + FILL])
+def test_other_padding_is_not(end: bytes) -> None:
+    """What is short may be an encoder's, what is behind the image anything."""
+    assert np.array_equal(pixels_of(jpeg(64)[:-2] + end), pixels_of(jpeg(64)))
+
+
 def test_an_end_marker_inside_a_segment_hides_no_scans() -> None:
     bomb = repeat_last_scan(jpeg(64, progressive=True), 2_000)
     tables = bomb.index(b"\xff\xc4", bomb.index(b"\xff\xda"))

@@ -15,7 +15,7 @@ from app.intake.decode import DecodeLimits, decode_image
 from app.intake.parts import check_parts
 from tests.app.images import animation, encode, scene
 
-LIMITS = DecodeLimits(20 * 2**20, 50_000_000, 16384, frozenset({"png", "gif", "bmp"}))
+LIMITS = DecodeLimits(20 * 2**20, 50_000_000, 16384, frozenset({"png", "gif", "webp", "bmp"}))
 
 
 def chunk(name: bytes, content: bytes = b"") -> bytes:
@@ -52,9 +52,18 @@ def test_chunks_behind_the_pixels_count() -> None:
         decode_image(data, LIMITS)
 
 
-def test_a_gif_of_many_frames_is_read() -> None:
-    data = animation([(i % 256, i // 256, 0) for i in range(1_000)], "GIF")
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP"])
+def test_an_animation_of_many_frames_is_read(image_format: str) -> None:
+    data = animation([(i % 256, i // 256, 0) for i in range(1_000)], image_format)
     assert decode_image(data, LIMITS).warnings == ("animated_first_frame",)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_a_webp_of_very_many_chunks_is_refused(size: int) -> None:
+    part = b"abCd" + struct.pack("<I", size) + bytes(size + size % 2)
+    content = encode(scene(0), "WEBP")[8:] + 25_000 * part
+    with pytest.raises(ImageSuspiciousError, match="chunks"):
+        decode_image(b"RIFF" + struct.pack("<I", len(content)) + content, LIMITS)
 
 
 @pytest.mark.parametrize(
