@@ -123,7 +123,8 @@ class Guard:
             return self._body_too_large()
         if not self._inflight.has_room(announced):
             return self._inflight.full()
-        if headers.get("content-encoding", "identity") != "identity":
+        codings = ",".join(headers.getlist("content-encoding")).lower().split(",")
+        if any(coding.strip() not in ("", "identity") for coding in codings):
             return UnsupportedMediaTypeError("compressed bodies are not read: images are already")
         return None
 

@@ -47,6 +47,23 @@ def test_no_answer_names_the_server_software(server: ServiceServer) -> None:
     assert "server" not in server.client.get("/healthz").headers
 
 
+@pytest.mark.parametrize(
+    "codings", [["gzip"], ["identity", "gzip"], ["identity, br"], ["zstd,"], ["GZIP"]]
+)
+def test_a_compressed_body_is_refused(server: ServiceServer, codings: list[str]) -> None:
+    headers = [("Content-Type", "image/png"), *(("Content-Encoding", one) for one in codings)]
+    answer = server.client.post("/embed", content=PNG, headers=headers)
+
+    check_error(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "", "identity, identity"])
+def test_a_body_that_says_it_is_not_compressed_is_read(server: ServiceServer, coding: str) -> None:
+    answer = post_images(server.client, "raw", [PNG], headers={"Content-Encoding": coding})
+
+    assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/", "/embed/x", "/admin", "/..%2f..%2fetc/passwd", "/docs/x"])
 def test_an_unknown_path_is_404_in_the_one_shape(server: ServiceServer, path: str) -> None:
     check_error(server.client.get(path), 404, "not_found")
