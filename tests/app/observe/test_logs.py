@@ -18,7 +18,8 @@ def _restore_logging() -> Iterator[None]:
     """Put back what `configure_logs` changes for the whole process."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
-    names = ("uvicorn", "uvicorn.error", "httpx", "httpcore", "httpx2", "httpcore2")
+    libraries = ("httpx", "httpcore", "httpx2", "httpcore2", "PIL", "python_multipart")
+    names = ("uvicorn", "uvicorn.error", *libraries)
     chatty = {name: logging.getLogger(name).level for name in names}
     hub_client = logging.getLogger("huggingface_hub")
     hub_handlers = hub_client.handlers[:]
@@ -93,12 +94,16 @@ def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) 
     assert [line["event"] for line in lines_of(capsys)] == ["loud"]
 
 
-@pytest.mark.parametrize("library", ["httpx", "httpcore.connection", "httpx2", "httpcore2"])
+@pytest.mark.parametrize(
+    "library",
+    ["httpx", "httpcore.connection", "httpx2", "httpcore2", "python_multipart.multipart"],
+)
 def test_libraries_that_chatter_are_kept_short(
     capsys: pytest.CaptureFixture[str], library: str
 ) -> None:
     configure_logs("debug", "json")
     logging.getLogger(library).info("chatter")
+    logging.getLogger(library).warning("of what a stranger sent")
     logging.getLogger(library).error("trouble")
 
     assert [line["event"] for line in lines_of(capsys)] == ["trouble"]
