@@ -33,7 +33,7 @@ class Engine:
             return "draining"
         if self._service is None:
             return "loading"
-        if self._service.batcher.stalled:
+        if self._service.stalled:
             return "stalled"
         return "ok" if self._service.batcher.alive else "dead"
 
@@ -57,7 +57,7 @@ class Engine:
         if status == "dead":
             raise WorkerDeadError("the inference thread is gone", retry_after_s=5)
         if status == "stalled":
-            raise WorkerDeadError("the device does not answer", retry_after_s=30)
+            raise WorkerDeadError("the engine does not answer", retry_after_s=30)
         return self._service
 
     async def start(self, load: Callable[[], Embedder]) -> None:
@@ -76,7 +76,7 @@ class Engine:
                 continue
             if self._service.batcher.stalled:
                 self._service.batcher.fail_all()
-            if self._service.batcher.lost:
+            if self._service.lost:
                 return
 
     def drain(self) -> None:

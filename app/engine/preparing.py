@@ -1,6 +1,7 @@
 """Encoded images to the model's input size: sources, the decode pool, its memory and its rate."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,8 @@ _log = structlog.get_logger(__name__)
 
 # Weight of the newest image in the running mean of seconds that decoding takes.
 _SECONDS_WEIGHT = 0.05
+# No image within the limits takes a tenth of it. A decoder that hangs cannot be interrupted.
+_STALL_S = 60.0
 
 ImageSource = Callable[[], bytes]
 """Gives the encoded bytes of one image; runs on the decode pool and may raise a `ServiceError`."""
@@ -68,12 +71,23 @@ class Preparer:
         self._threads = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._seconds = RunningMean(_SECONDS_WEIGHT)
+        self._begun_at: dict[int, float] = {}  # of the image that each busy thread is at
 
     @property
     def images_per_s(self) -> float:
         """Running mean of the rate at which images can be prepared; infinite before the first."""
         seconds = self._seconds.value
         return self._threads / seconds if seconds else float("inf")
+
+    @property
+    def stalled(self) -> bool:
+        """Whether all threads have been at their images too long to be hoped for."""
+        return self._stuck_for_s > _STALL_S
+
+    @property
+    def stalled_for_good(self) -> bool:
+        """Whether they have been there twice as long."""
+        return self._stuck_for_s > 2 * _STALL_S
 
     def begin(self, source: ImageSource | RemoteImage) -> Preparing:
         """Queue one image; errors come as values."""
@@ -89,8 +103,13 @@ class Preparer:
         """End the threads; what they have not begun they never will."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def _stuck_for_s(self) -> float:
+        begun_at = list(self._begun_at.values())
+        return time.monotonic() - max(begun_at) if len(begun_at) == self._threads else 0.0
+
     def _prepare(self, source: ImageSource) -> PreparedImage | ServiceError:
-        start = time.monotonic()
+        start = self._begun_at[threading.get_ident()] = time.monotonic()
         try:
             with ExitStack() as held:  # until the image is small
                 decoded = decode_image(
@@ -109,6 +128,8 @@ class Preparer:
         except Exception:  # noqa: BLE001 # a fault of ours must stay with its image
             _log.exception("decoding failed unexpectedly")
             return ImageUndecodableError("the image cannot be decoded")
+        finally:
+            del self._begun_at[threading.get_ident()]
 
     def _seen(self, decoded: DecodedImage, pixels: UInt8Array) -> SeenImage:
         width, height = decoded.size

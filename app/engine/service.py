@@ -62,6 +62,16 @@ class EmbeddingService:
             embedder, decode_limits, fast=decode_fast, decode_memory=decode_memory
         )
 
+    @property
+    def stalled(self) -> bool:
+        """Whether the device, or every decoder, takes too long to be hoped for."""
+        return self.batcher.stalled or self._preparer.stalled
+
+    @property
+    def lost(self) -> bool:
+        """Whether only a new process will compute again."""
+        return self.batcher.lost or self._preparer.stalled_for_good
+
     async def embed(
         self,
         sources: Sequence[ImageSource | RemoteImage],

@@ -42,7 +42,7 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
-    # They tell URLs with secrets in them, the hub's signed ones at level info already, and below error
+    # Below that level they tell URLs with secrets in them, the hub's signed ones at level info, and
     # what strangers sent: texts inside images, which byte of a form is wrong.
     for library in ("httpx", "httpcore", "httpx2", "httpcore2", "PIL", "python_multipart"):
         logging.getLogger(library).setLevel(max(root.level, logging.ERROR))

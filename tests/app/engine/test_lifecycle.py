@@ -1,15 +1,16 @@
 """The engine's states from loading to draining."""
 
 import asyncio
+import os
 import threading
 
 import pytest
 
-from app.engine import in_flight
+from app.engine import in_flight, preparing
 from app.engine.embedder import StartError
 from app.engine.lifecycle import Engine, Status
 from app.engine.protocol import Embedder, SelfTestError
-from app.engine.service import EmbeddingService
+from app.engine.service import Embedded, EmbeddingService
 from app.errors import NotReadyError, WorkerDeadError
 from app.intake.decode import DecodeLimits
 from tests.app.fake_embedder import ENDS_THREAD, FakeEmbedder
@@ -136,6 +137,44 @@ def test_a_stalled_device_is_told_and_nobody_waits_for_it(monkeypatch: pytest.Mo
         asyncio.run(scenario())
     finally:
         fake.gate.set()
+
+
+def test_decoders_that_all_hang_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, gate = Engine(build), threading.Event()
+    entered = threading.Semaphore(0)
+
+    def hang() -> bytes:
+        entered.release()
+        assert gate.wait(WAIT_S)
+        return plain_png((10, 0, 0))
+
+    def embed(images: int) -> asyncio.Task[Embedded]:
+        work = engine.require_service().embed(
+            [hang] * images, patches=False, partial=False, timeout_s=WAIT_S
+        )
+        return asyncio.create_task(work)
+
+    async def scenario() -> None:
+        await engine.start(FakeEmbedder)
+        monkeypatch.setattr(preparing, "_STALL_S", 0.0)
+        threads = os.cpu_count() or 1
+        requests = [embed(threads - 1)] if threads > 1 else []
+        for _ in range(threads - 1):
+            await asyncio.to_thread(entered.acquire)
+        assert status_of(engine) == "ok", "one is left"
+        requests.append(embed(1))
+        await asyncio.to_thread(entered.acquire)
+        assert status_of(engine) == "stalled"
+        with pytest.raises(WorkerDeadError):
+            engine.require_service()
+        async with asyncio.timeout(WAIT_S):
+            await engine.watch()  # ends: the process is to end, too
+        gate.set()
+        await asyncio.gather(*requests)
+        assert status_of(engine) == "ok"
+        await engine.close(WAIT_S)
+
+    asyncio.run(scenario())
 
 
 def test_a_draining_engine_still_serves_until_it_is_closed() -> None:
