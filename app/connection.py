@@ -8,6 +8,7 @@ which the server itself keeps the peer waiting does not count.
 
 import asyncio
 import logging
+import math
 import selectors
 import sys
 import uuid
@@ -41,6 +42,8 @@ _uvicorn_log.setLevel(logging.ERROR)
 # The least pace of a body, on average over the latest seconds and after a grace for slow starters.
 _LEAST_BYTES_PER_S = 16 * 2**10
 _BODY_GRACE_S = 3.0
+# The least pace at which an answer must be read, on average and after the time for a body.
+_LEAST_READ_BYTES_PER_S = 2**17
 # The longest pause that a peer can earn by sending faster than it must.
 _LONGEST_PAUSE_S = 5.0
 # How long a peer that we have answered may take to notice, beyond what it goes on sending.
@@ -59,9 +62,10 @@ class ConnectionLimits:
 
 
 class _Wait(NamedTuple):
-    """What a peer is waited for: at most `limit_s`, earlier if it sends too little after a grace.
+    """What a peer is waited for: at most `limit_s`, earlier if too little moves after a grace.
 
-    The grace is patience to begin with: time uses it up, and bytes earn more of it.
+    The grace is patience to begin with: time uses it up, and bytes that the peer sends, or reads of
+    its answer, earn more of it.
     A wait for the same thing `of` the same subject goes on; any other is a new one.
     """
 
@@ -72,12 +76,16 @@ class _Wait(NamedTuple):
 
 
 class _PoliteLine:
-    """A transport, but for how it closes: see `Connection.hang_up`."""
+    """A transport, but for how it closes, see `Connection.hang_up`; it counts what is written."""
 
     def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
         self._transport = transport
-        self.write = transport.write
         self.close = hang_up
+        self.written_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        self.written_bytes += len(data)
+        self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -99,19 +107,22 @@ class Connection(H11Protocol):
         self.logger = _uvicorn_log
         self._limits = limits
         self._line: asyncio.Transport
+        self._polite_line: _PoliteLine
         self._leaving = False
         self._wait: _Wait | None = None
         self._waited_s = 0.0
         self._patience_s = 0.0
         self._goodbye_limit_s = limits.body_timeout_s
         self._received_bytes = 0  # since the deadline was last checked
+        self._read_bytes = 0  # by the peer, when it was last checked
 
     # What uvicorn and the event loop call
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or turn it away when there are too many."""
         self._line = transport
-        super().connection_made(cast("asyncio.Transport", _PoliteLine(transport, self.hang_up)))
+        self._polite_line = _PoliteLine(transport, self.hang_up)
+        super().connection_made(cast("asyncio.Transport", self._polite_line))
         if len(self.connections) > self._limits.max_connections:
             self._answer(TooManyConnectionsError("too many connections", retry_after_s=1))
             self._leaving = True
@@ -153,18 +164,18 @@ class Connection(H11Protocol):
 
     def check_deadline(self, elapsed_s: float) -> None:
         """Note that `elapsed_s` have passed; end the connection if its peer takes too long."""
-        earned_s, self._received_bytes = self._received_bytes / _LEAST_BYTES_PER_S, 0
         wait = self._awaited()
+        earned_s = self._earned_s(wait)
         if wait is not None and wait == self._wait:
             if wait.thing == "body" and self._takes_no_body():
                 elapsed_s = 0.0
             self._waited_s += elapsed_s
-            self._patience_s = _earn(self._patience_s, earned_s) - elapsed_s
+            self._patience_s = _earn(self._patience_s, earned_s, wait.grace_s) - elapsed_s
             if self._waited_s >= wait.limit_s or self._patience_s <= 0:
                 self._give_up(wait)
         else:
             self._wait, self._waited_s = wait, 0.0
-            self._patience_s = _earn(wait.grace_s, earned_s) if wait else 0.0
+            self._patience_s = _earn(wait.grace_s, earned_s, wait.grace_s) if wait else 0.0
 
     def ask_to_close(self) -> None:
         """Let the answer in progress say what all say from now on."""
@@ -191,8 +202,8 @@ class Connection(H11Protocol):
     def _awaited(self) -> _Wait | None:
         """Say what the peer is waited for now, None when it is the peer who waits."""
         head_s, body_s = self._limits.head_timeout_s, self._limits.body_timeout_s
-        if unread_bytes := self._line.get_write_buffer_size():
-            return _Wait("reading", unread_bytes, body_s, body_s)
+        if self._line.get_write_buffer_size():
+            return _Wait("reading", None, math.inf, body_s)
         if self._leaving:
             return _Wait("goodbye", None, self._goodbye_limit_s, _GOODBYE_S)
         if self.conn.their_state is h11.SEND_BODY:
@@ -200,6 +211,15 @@ class Connection(H11Protocol):
         if self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None:
             return _Wait("head", self.cycle, head_s, head_s)
         return None
+
+    def _earned_s(self, wait: _Wait | None) -> float:
+        """Return what has moved since the last time, as seconds at the least pace."""
+        received, self._received_bytes = self._received_bytes, 0
+        before = self._read_bytes
+        self._read_bytes = self._polite_line.written_bytes - self._line.get_write_buffer_size()
+        if wait is not None and wait.thing == "reading":
+            return (self._read_bytes - before) / _LEAST_READ_BYTES_PER_S
+        return received / _LEAST_BYTES_PER_S
 
     def _takes_no_body(self) -> bool:
         """Whether a body does not come because we have no room for it, or have not asked for it."""
@@ -236,7 +256,7 @@ class Connection(H11Protocol):
         lines = b"".join(b"%s: %s\r\n" % header for header in headers.items())
         reason = HTTPStatus(error.status).phrase.encode()
         status_line = b"HTTP/1.1 %d %s\r\n" % (error.status, reason)
-        self._line.write(status_line + lines + b"\r\n" + bytes(answer.body))
+        self._polite_line.write(status_line + lines + b"\r\n" + bytes(answer.body))
         _log.info("request refused", status=error.status, code=error.code, request_id=request_id)
 
     def _request_id(self) -> str:
@@ -269,6 +289,7 @@ class Connection(H11Protocol):
             return bool(selector.select(0))
 
 
-def _earn(patience_s: float, earned_s: float) -> float:
+def _earn(patience_s: float, earned_s: float, grace_s: float) -> float:
     """Add to a patience, but not beyond the longest pause: a burst must not pay for a minute."""
-    return max(patience_s, min(patience_s + earned_s, _LONGEST_PAUSE_S))
+    longest_s = max(grace_s, _LONGEST_PAUSE_S)
+    return max(patience_s, min(patience_s + earned_s, longest_s))

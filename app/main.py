@@ -80,6 +80,7 @@ def create_app(
             ),
             request_timeout_s=settings.request_timeout_s,
             max_response_bytes=settings.max_response_bytes,
+            answers=InflightBytes(settings.inflight_bytes),
             fetcher=_build_fetcher(settings) if settings.url_input else None,
         ),
     )

@@ -113,7 +113,9 @@ class Settings(BaseSettings):
         "auto", description="images that may be decoding or waiting; auto: three seconds of work"
     )
     inflight_bytes: int = Field(
-        256 * 2**20, ge=1, description="bytes of all request bodies held at one time"
+        256 * 2**20,
+        ge=1,
+        description="bytes of all request bodies held at one time, and as many of large answers",
     )
     decode_memory: int = Field(
         2**30, ge=1, description="bytes that images being decoded may take together"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from starlette.requests import Request
 
+from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
 from app.engine.lifecycle import Engine
 from app.intake.fetch import Fetcher
@@ -12,12 +13,16 @@ from app.intake.fetch import Fetcher
 
 @dataclass(frozen=True)
 class ApiContext:
-    """The engine and the limits of the HTTP side: seconds and bytes. No `fetcher`, no URLs."""
+    """The engine and the limits of the HTTP side: seconds and bytes. No `fetcher`, no URLs.
+
+    `answers` counts the bytes of large answers.
+    """
 
     engine: Engine
     input_limits: InputLimits
     request_timeout_s: float
     max_response_bytes: int
+    answers: InflightBytes
     fetcher: Fetcher | None = None
 
 

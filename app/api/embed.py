@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from app.api.context import get_context
 from app.api.departure import unless_client_leaves
 from app.api.description import ANSWER_BESIDE_JSON, describe_request
+from app.api.held_answer import HeldAnswer
 from app.api.inputs import EmbedInput, read_input
 from app.api.negotiate import (
     Answer,
@@ -33,7 +35,8 @@ from app.observe.metrics import count_stages
 
 router = APIRouter()
 
-# Answers that may be larger are written in a thread: the event loop is everybody's.
+# Answers that may be larger are written in a thread: the event loop is everybody's. And they are
+# counted until they are read: there is no end to the clients that do not.
 _MAX_INLINE_ANSWER_BYTES = 2**20
 
 
@@ -63,25 +66,28 @@ async def embed(request: Request) -> Response:
     answer_bytes = estimate_answer_bytes(options, service.info, len(embed_input.sources))
     if answer_bytes > context.max_response_bytes:
         raise ResponseTooLargeError("too many vectors for one answer; send fewer images")
-    work = service.embed(
-        embed_input.sources,
-        patches=options.output != "pooled",
-        partial=options.on_error == "partial" and form == "json",
-        timeout_s=timeout_s,
-    )
-    embedded = await unless_client_leaves(request, work)
-    start = time.monotonic()
-    if answer_bytes <= _MAX_INLINE_ANSWER_BYTES:
-        answer = _render(embedded, embed_input, form, service.info)
-    else:
-        answer = await asyncio.to_thread(_render, embedded, embed_input, form, service.info)
-    stage_s = embedded.stage_s | {"serialize": time.monotonic() - start}
-    count_stages(stage_s)
-    headers = answer.headers | {
-        "X-Embedding-Space": service.info.space,
-        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),
-    }
-    return Response(answer.body, headers=headers, media_type=answer.media_type)
+    is_large = answer_bytes > _MAX_INLINE_ANSWER_BYTES
+    with ExitStack() as held:
+        held.enter_context(context.answers.held(answer_bytes if is_large else 0))
+        work = service.embed(
+            embed_input.sources,
+            patches=options.output != "pooled",
+            partial=options.on_error == "partial" and form == "json",
+            timeout_s=timeout_s,
+        )
+        embedded = await unless_client_leaves(request, work)
+        start = time.monotonic()
+        if is_large:
+            answer = await asyncio.to_thread(_render, embedded, embed_input, form, service.info)
+        else:
+            answer = _render(embedded, embed_input, form, service.info)
+        stage_s = embedded.stage_s | {"serialize": time.monotonic() - start}
+        count_stages(stage_s)
+        headers = answer.headers | {
+            "X-Embedding-Space": service.info.space,
+            "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),
+        }
+        return HeldAnswer(answer.body, headers, answer.media_type, held.pop_all())
 
 
 def _check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:

@@ -1,4 +1,7 @@
-"""The bytes of all request bodies in memory at one time."""
+"""The bytes of all request bodies, or of all large answers, in memory at one time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from app.errors import MemoryFullError
 
@@ -8,8 +11,8 @@ _RETRY_AFTER_S = 1
 class InflightBytes:
     """A budget that requests draw on as their bodies arrive; for one event loop.
 
-    What counts is what has arrived, not what was announced: otherwise a few connections that
-    announce much and send little would keep everybody out.
+    What counts of a body is what has arrived, not what was announced: otherwise a few connections
+    that announce much and send little would keep everybody out.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -29,6 +32,18 @@ class InflightBytes:
     def give_back(self, arrived_bytes: int) -> None:
         """Count bytes of a request that is over."""
         self.used -= arrived_bytes
+
+    @contextmanager
+    def held(self, answer_bytes: int) -> Iterator[None]:
+        """Count an answer of at most that size as long as it is made and sent.
+
+        Raises `MemoryFullError`.
+        """
+        self.take(answer_bytes)
+        try:
+            yield
+        finally:
+            self.give_back(answer_bytes)
 
     @staticmethod
     def full() -> MemoryFullError:

@@ -262,6 +262,43 @@ def test_a_client_that_never_reads_its_answers_is_let_go() -> None:
         send_until_refused(client)
 
 
+BUNDLE = head(method="GET", path="/static-offline-docs/swagger-ui-bundle.js")
+
+
+def read_slowly(client: RawClient, most_bytes: int, bytes_per_s: int) -> int:
+    """Read until that many bytes have come, or the end: -> how many have."""
+    received = 0
+    while received < most_bytes:
+        try:
+            piece = client.socket.recv(bytes_per_s // 50)
+        except ConnectionError:
+            break
+        if not piece:
+            break
+        received += len(piece)
+        time.sleep(0.02)
+    return received
+
+
+def test_a_client_that_reads_its_answers_by_the_spoonful_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.connection._LEAST_READ_BYTES_PER_S", 10**9)
+    settings = Settings(body_timeout_s=TIMEOUT_S)
+    with run_service(settings, FakeEmbedder()) as service, connect(service.port) as (client,):
+        client.send(40 * BUNDLE)
+
+        assert read_slowly(client, 40 * 10**6, bytes_per_s=2_500_000) < 40 * 10**6
+
+
+def test_a_client_that_reads_at_a_good_rate_may_take_its_time() -> None:
+    settings = Settings(body_timeout_s=TIMEOUT_S)
+    with run_service(settings, FakeEmbedder()) as service, connect(service.port) as (client,):
+        client.send(12 * BUNDLE)
+
+        assert read_slowly(client, 12 * 10**6, bytes_per_s=4_000_000) >= 12 * 10**6
+
+
 def send_until_refused(client: RawClient, data: bytes = b"x") -> None:
     """Send now and then without reading; fail when the server lets that go on."""
     give_up_at = time.monotonic() + WAIT_S
