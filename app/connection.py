@@ -241,6 +241,7 @@ class Connection(H11Protocol):
         if serving := self._serving:
             serving.disconnected = True  # so the application hears of it, and is not heard
             serving.message_event.set()
+            self.flow.resume_writing()  # nor waits until the peer reads what it said before
         self._leave()
 
     def _answer(self, error: ServiceError) -> None:

@@ -10,6 +10,7 @@ import pytest
 from app.api.context import context_of
 from app.api.held_answer import HeldAnswer
 from app.api.inflight import InflightBytes
+from app.connection import Connection
 from app.settings import Settings
 from tests.adversarial.raw_client import WAIT_S, connect, head
 from tests.app.answers import check_error, post_images
@@ -62,9 +63,8 @@ def test_without_room_for_its_answer_a_request_is_refused_before_any_work() -> N
     assert len(embedder.computed) == 2
 
 
-@pytest.fixture
-def let_go(service: ServiceServer) -> threading.Event:
-    """An event that a large answer at GET /large sets when it lets go of what it holds."""
+def serve_large(service: ServiceServer) -> threading.Event:
+    """Serve a large answer at GET /large: -> an event, set when it lets go of what it holds."""
     event = threading.Event()
 
     @service.app.get("/large")
@@ -76,9 +76,8 @@ def let_go(service: ServiceServer) -> threading.Event:
     return event
 
 
-def test_a_large_answer_is_held_until_it_is_read(
-    service: ServiceServer, let_go: threading.Event
-) -> None:
+def test_a_large_answer_is_held_until_it_is_read(service: ServiceServer) -> None:
+    let_go = serve_large(service)
     with connect(service.port) as (client,):
         client.send(GET)
         assert client.hears_something(WAIT_S)
@@ -88,11 +87,25 @@ def test_a_large_answer_is_held_until_it_is_read(
         assert let_go.wait(WAIT_S)
 
 
-def test_an_answer_whose_reader_has_left_is_held_no_more(
-    service: ServiceServer, let_go: threading.Event
-) -> None:
+def test_an_answer_whose_reader_has_left_is_held_no_more(service: ServiceServer) -> None:
+    let_go = serve_large(service)
     with connect(service.port) as (client,):
         client.send(GET)
         assert client.hears_something(WAIT_S)
 
     assert let_go.wait(WAIT_S)
+
+
+def test_an_answer_that_is_cut_short_is_held_no_more() -> None:
+    """At the end of a shutdown's grace: else its task would wait until it is cancelled."""
+    with run_service(Settings(body_timeout_s=600), FakeEmbedder()) as service:
+        let_go = serve_large(service)
+        with connect(service.port) as (client,):
+            client.send(GET)
+            assert client.hears_something(WAIT_S)
+            (connection,) = service.server.server_state.connections
+            assert isinstance(connection, Connection)
+
+            connection.loop.call_soon_threadsafe(connection.cut_short)
+
+            assert let_go.wait(WAIT_S)
