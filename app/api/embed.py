@@ -63,7 +63,7 @@ async def embed(request: Request) -> Response:
     embed_input = await read_input(request, context.input_limits, context.fetcher)
     options = embed_input.options
     _check_options(options, form, service.info)
-    answer_bytes = estimate_answer_bytes(options, service.info, len(embed_input.sources))
+    answer_bytes = estimate_answer_bytes(options, form, service.info, len(embed_input.sources))
     if answer_bytes > context.max_response_bytes:
         raise ResponseTooLargeError("too many vectors for one answer; send fewer images")
     is_large = answer_bytes > _MAX_INLINE_ANSWER_BYTES

@@ -1,5 +1,6 @@
 """Vectors to response bytes: JSON, base64 in JSON, npy, raw little-endian bytes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -29,8 +30,9 @@ _FORMS: tuple[tuple[str, AnswerForm], ...] = (  # the first wins a tie
     ("application/x-npy", "npy"),
     ("application/octet-stream", "octet-stream"),
 )
-# Most characters of one float32 in JSON, with its comma.
-_JSON_FLOAT_BYTES = 14
+# Most characters of one float32 in JSON, with its comma; and of what stands beside the vectors.
+_JSON_FLOAT_BYTES = 15
+_JSON_ITEM_BYTES = 2**11
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
@@ -71,11 +73,17 @@ def _most_specific(qualities: Mapping[str, float], media_type: str) -> float:
     return 0.0
 
 
-def estimate_answer_bytes(options: EmbedOptions, info: ModelInfo, images: int) -> int:
+def estimate_answer_bytes(
+    options: EmbedOptions, form: AnswerForm, info: ModelInfo, images: int
+) -> int:
     """Bound the size of an answer from above, so that too large a one costs no work."""
     patches = info.max_patches
     vectors = {"pooled": 1, "patches": patches, "both": 1 + patches}[options.output]
-    return images * vectors * info.dim * _JSON_FLOAT_BYTES
+    float_bytes = 2 if options.dtype == "float16" else 4
+    if form != "json":
+        return images * vectors * info.dim * float_bytes
+    per_float = 4 / 3 * float_bytes if options.encoding == "base64" else _JSON_FLOAT_BYTES
+    return images * (_JSON_ITEM_BYTES + math.ceil(vectors * info.dim * per_float))
 
 
 def render_json(

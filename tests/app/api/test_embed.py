@@ -416,7 +416,7 @@ def test_server_timing_names_the_stages(server: ServiceServer) -> None:
 
 def test_an_answer_over_the_limit_is_refused_before_any_work() -> None:
     fake = FakeEmbedder()
-    with run_service(Settings(max_response_bytes=2_000), fake) as service:
+    with run_service(Settings(max_response_bytes=5_000), fake) as service:
         small = post_images(service.client, "json", [plain_png(COLOUR)], {"output": "both"})
         refused = post_images(service.client, "json", [plain_png(COLOUR)] * 10, {"output": "both"})
 

@@ -1,13 +1,19 @@
 """Answers in the form that the Accept header asks for, over a real socket."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import httpx
 import numpy as np
 import pytest
 
+from app.api.negotiate import estimate_answer_bytes, render_array, render_json
+from app.api.schemas import MAX_ID_LENGTH, EmbedOptions
+from app.engine.forward import ImageVectors
+from app.engine.preparing import SeenImage
+from app.engine.service import EmbeddedImage
 from tests.app.answers import check_error, post_images
-from tests.app.fake_embedder import expected_pooled
+from tests.app.fake_embedder import FakeEmbedder, expected_pooled
 from tests.app.images import NO_IMAGE, plain_png
 from tests.app.service_server import ServiceServer
 
@@ -164,3 +170,32 @@ def test_errors_are_json_whatever_was_asked_for(server: ServiceServer) -> None:
     answer = post_images(server.client, "json", [NO_IMAGE], headers={"Accept": NPY})
 
     check_error(answer, 415, "unsupported_image_format", "images[0]")
+
+
+LONG_ID = "\x01" * MAX_ID_LENGTH  # six bytes of JSON each
+
+
+@pytest.mark.parametrize("output", ["pooled", "patches", "both"])
+@pytest.mark.parametrize(
+    ("encoding", "dtype"), [("float", "float32"), ("base64", "float32"), ("base64", "float16")]
+)
+def test_the_estimate_of_an_answers_size_is_never_too_small(
+    output: str, encoding: str, dtype: str
+) -> None:
+    options = EmbedOptions.model_validate(
+        {"output": output, "encoding": encoding, "dtype": dtype, "normalize": False}
+    )
+    info = replace(FakeEmbedder().info, dim=96, max_patches=64)
+    # The longest that a float32 can be in JSON.
+    vectors = np.full((1 + info.max_patches, info.dim), -1.2345678e-38, np.float32)
+    seen = SeenImage(16384, 16384, "JPEG", ("exif_rotated", "alpha_flattened"), (8, 8))
+    images = [EmbeddedImage(ImageVectors(vectors[0], vectors[1:]), seen)] * 2
+
+    answer = render_json(images, [LONG_ID] * 2, options, info)
+    estimate = estimate_answer_bytes(options, "json", info, 2)
+    assert len(answer.body) <= estimate
+    assert estimate <= len(answer.body) + 2 * 2**12
+
+    if output != "both":
+        array = render_array(images, options, "octet-stream")
+        assert len(array.body) == estimate_answer_bytes(options, "octet-stream", info, 2)
