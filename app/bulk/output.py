@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -62,20 +62,21 @@ class Output:
 
         What is there already is taken over with `resume`, and never touched without.
         """
-        try:
-            self._work.mkdir(exist_ok=True)
-            folder = os.open(self._work, os.O_RDONLY)
-        except OSError as error:
-            raise self.unwritable(error) from None
-        try:
-            _lock(folder, self.path)
+        with ExitStack() as held:
+            try:
+                self._work.mkdir(exist_ok=True)
+                folder = os.open(self._work, os.O_RDONLY)
+                held.callback(os.close, folder)
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BulkError(f"{self.path}: another process is writing it") from None
+            except OSError as error:
+                raise self.unwritable(error) from None
+            # Not before it is ours: another process may have put nothing into it yet.
+            held.callback(_remove_if_empty, self._work)
             if not resume:
                 self._require_free()
             yield
-        finally:
-            with suppress(OSError):  # what is in it is for the next run
-                self._work.rmdir()
-            os.close(folder)
 
     def read(self, origin: Origin) -> Iterator[Row]:
         """Go through the vectors of an earlier run, of which there may be none.
@@ -116,11 +117,9 @@ class Output:
             )
 
 
-def _lock(folder: int, path: Path) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BulkError(f"{path}: another process is writing it") from None
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # what is in it is for the next run
+        folder.rmdir()
 
 
 def _pick_format(path: Path) -> Format:

@@ -1,5 +1,6 @@
 """Whole runs with the fake embedder: what ends up in the output, whatever happens on the way."""
 
+import errno
 import fcntl
 import os
 import resource
@@ -420,6 +421,30 @@ def test_two_runs_do_not_write_one_output(photos: Path, tmp_path: Path) -> None:
     os.close(folder)
 
     assert run_bulk(photos, output) == 0
+
+
+def test_a_run_that_is_refused_leaves_the_folder_of_the_other(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.npy"
+
+    def load() -> FakeEmbedder:  # when the first has its folder, and nothing in it yet
+        with pytest.raises(BulkError, match="another process"):
+            run_bulk(photos, output)
+        return FakeEmbedder()
+
+    assert run_bulk(photos, output, load=load) == 0
+    assert len(read_rows(output)) == 5
+
+
+def test_a_file_system_without_locks_is_one_line(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    with pytest.raises(BulkError, match="cannot be written: no locks available"):
+        run_bulk(photos, tmp_path / "out.npy")
 
 
 # What cannot be begun.
