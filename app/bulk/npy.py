@@ -39,14 +39,17 @@ def write(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
         _write_head(file, images, shape)  # of the same length: numpy leaves room for the number
 
 
-def read(path: Path) -> tuple[Origin, Iterator[Row]]:
-    """Return the origin and the rows of what `write` wrote."""
+def read(path: Path) -> tuple[Origin, Iterator[Row]] | None:
+    """Return the origin and the rows of what `write` wrote, None where all images had failed."""
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     with names_path(path).open("rb") as names:
-        origin = Origin.from_values(orjson.loads(names.readline()))
-        lines = 1 + sum(1 for _ in names)
+        first = names.readline()
+        lines = bool(first) + sum(1 for _ in names)
     if lines != len(vectors):
         raise BulkError(f"{lines} names do not go with {len(vectors)} vectors")
+    if not first:
+        return None
+    origin = Origin.from_values(orjson.loads(first))
     return origin, _rows(names_path(path), vectors, origin)
 
 

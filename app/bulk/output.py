@@ -21,8 +21,8 @@ class Format(Protocol):
         """Write all rows in their order."""
         ...
 
-    def read(self, path: Path, /) -> tuple[Origin, Iterator[Row]]:
-        """Return the origin and the rows of what `write` wrote."""
+    def read(self, path: Path, /) -> tuple[Origin, Iterator[Row]] | None:
+        """Return the origin and the rows of what `write` wrote, or None where there are none."""
         ...
 
 
@@ -86,8 +86,10 @@ class Output:
         if not self.path.exists():
             return
         try:
-            earlier, rows = self._format.read(self.path)
-            origin.require_same(earlier, self.path)
+            if (earlier := self._format.read(self.path)) is None:
+                return
+            earlier_origin, rows = earlier
+            origin.require_same(earlier_origin, self.path)
             yield from (row for row in rows if row.error is None)
         except (EOFError, KeyError, OSError, TypeError, ValueError):
             raise BulkError(f"{self.path} was not written by this command, or is damaged") from None

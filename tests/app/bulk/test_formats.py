@@ -60,7 +60,7 @@ def test_an_array_has_the_good_rows_and_their_names_beside_it(
     good = [row for row in rows(kind, even=True) if row.error is None]
 
     npy.write(path, origin, rows(kind, even=True))
-    read_origin, read = npy.read(path)
+    read_origin, read = npy.read(path) or pytest.fail("there is nothing")
     array = np.load(path, allow_pickle=False)
 
     assert read_origin == origin
@@ -83,6 +83,7 @@ def test_an_array_of_nothing_is_an_array(
     npy.write(path, replace(ORIGIN, output=kind), [Row("a", error="internal")])
 
     assert np.load(path).shape == shape
+    assert npy.read(path) is None
 
 
 def test_names_that_do_not_belong_to_an_array_are_refused(tmp_path: Path) -> None:
