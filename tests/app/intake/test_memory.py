@@ -100,9 +100,12 @@ def peak():
 limits = DecodeLimits(10**9, 10**8, 10**5, frozenset({"jpeg", "png", "webp", "gif", "bmp"}))
 data, reserved = Path(sys.argv[1]).read_bytes(), []
 before = peak()
-decode_image(data, limits, reserve=reserved.append)
+decoded = decode_image(data, limits, reserve=reserved.append)
 print(peak() - before, *reserved)
 """
+_DECODE_AND_RESIZE = "from model import SiglipImageProcessor" + _DECODE.replace(
+    "print", "SiglipImageProcessor(backend='torch').resize(decoded.pixels)\nprint"
+)
 
 
 def picture(mode: str) -> Image.Image:
@@ -143,10 +146,26 @@ def test_decoding_takes_no_more_than_it_reserves(
     file = tmp_path / "picture"
     picture(mode).save(file, image_format, **options, **turned)
 
-    printed = subprocess.run(
-        [sys.executable, "-c", _DECODE, str(file)], capture_output=True, text=True, check=True
-    ).stdout
-    taken, reserved = map(int, printed.split())
+    taken, reserved = run_measured(_DECODE, file)
 
     assert taken <= reserved + 2**22, f"{taken / SIDE**2:.1f} bytes a pixel"
     assert taken >= 3 * SIDE**2
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+def test_what_is_reserved_is_enough_to_resize_with_torch(tmp_path: Path) -> None:
+    file = tmp_path / "picture"
+    picture("RGB").resize((2 * SIDE, 2 * SIDE)).save(file, "bmp")  # a byte a pixel counts
+
+    decoding, reserved = run_measured(_DECODE, file)
+    both, _ = run_measured(_DECODE_AND_RESIZE, file)
+
+    assert decoding < both <= reserved + 2**22, f"{both / (4 * SIDE**2):.1f} bytes a pixel"
+
+
+def run_measured(code: str, file: Path) -> list[int]:
+    """Return the bytes that a process took of memory, and those it reserved."""
+    printed = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
+    ).stdout
+    return [int(number) for number in printed.split()]
