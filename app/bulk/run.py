@@ -1,6 +1,7 @@
 """The whole of one run: what there is to do, the work on it, and the output, however it ended."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ def embed_files(
     options = request.options
     output = Output(request.output, options.output)
     files = find_files(request.paths, request.formats, output.files)
-    if not files:
+    if not any(map(os.path.lexists, files.values())):
         raise BulkError("there is no image among these files and folders")
     with output.claimed(resume=request.resume):
         embedder = load()

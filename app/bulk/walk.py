@@ -29,10 +29,12 @@ def find_files(
     extensions = tuple(ending for name in formats for ending in _EXTENSIONS[name])
     own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 # follows no links
     found: dict[str, str] = {}
-    for argument in arguments:
-        for path in _walk(str(argument), extensions) if argument.is_dir() else (str(argument),):
+    for argument in map(str, arguments):
+        is_folder = os.path.isdir(argument)  # noqa: PTH112 # Path's own raises for what it cannot tell
+        for path in _walk(argument, extensions) if is_folder else (argument,):
             if os.path.abspath(path) not in own:  # noqa: PTH100
-                found.setdefault(_shown(path), path)
+                plain = path.removeprefix("./")  # which arguments have lost, but not what is in "."
+                found.setdefault(_shown(plain), plain)
     return found
 
 

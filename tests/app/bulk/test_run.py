@@ -468,8 +468,9 @@ def test_a_file_system_without_locks_is_one_line(
 def test_nothing_to_embed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
 
-    with pytest.raises(BulkError, match="no image"):
-        run_bulk(tmp_path, tmp_path / "out.npy")
+    for nothing in (tmp_path, tmp_path / "misspelt", tmp_path / ("x" * 300)):
+        with pytest.raises(BulkError, match="no image"):
+            run_bulk(nothing, tmp_path / "out.npy")
 
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -55,6 +55,18 @@ def test_arguments_keep_their_order_and_each_path_counts_once() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_the_folder_we_are_in_is_no_spelling_of_its_own() -> None:
+    touch("1.png", "b/2.png")
+
+    assert find(".", "1.png", "./1.png", "b") == ["1.png", "b/2.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_an_argument_that_cannot_be_looked_at_is_taken_for_its_failure_to_be_told() -> None:
+    assert find("d" * 300) == ["d" * 300]
+
+
+@pytest.mark.usefixtures("here")
 def test_of_a_folder_only_accepted_formats_count_and_of_files_all() -> None:
     touch("a/1.JPG", "a/2.jpeg", "a/3.png", "a/4.WebP", "a/5.txt", "a/jpg", "a/6.jpg.part")
 
