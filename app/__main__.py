@@ -20,6 +20,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from app import exit_codes
 from app.allocator import return_large_blocks
 from app.engine.catalogue import describe_models
 from app.engine.protocol import Embedder, StartError
@@ -29,10 +30,6 @@ from app.observe.logs import configure_logs
 from app.open_files import allow_connections
 from app.server import Server
 from app.settings import Settings
-
-_EXIT_BAD_SETTINGS = 2
-_EXIT_START_FAILED = 3
-_EXIT_ENGINE_LOST = 70  # EX_SOFTWARE of sysexits.h; whoever supervises the process starts it anew
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -53,12 +50,12 @@ def serve() -> None:
 
     app = create_app(
         settings,
-        on_start_failure=partial(stop, _EXIT_START_FAILED),
-        on_engine_lost=partial(stop, _EXIT_ENGINE_LOST),
+        on_start_failure=partial(stop, exit_codes.START_FAILED),
+        on_engine_lost=partial(stop, exit_codes.ENGINE_LOST),
     )
     server = Server(app, settings)
     server.run()
-    if exit_code == _EXIT_ENGINE_LOST:
+    if exit_code == exit_codes.ENGINE_LOST:
         os._exit(exit_code)  # a thread that hangs in the device would be waited for in vain
     raise typer.Exit(exit_code)
 
@@ -108,11 +105,11 @@ def embed(
         code = embed_files(request, partial(load_model, settings), build)
     except BulkError as error:
         print(error, file=sys.stderr)
-        raise typer.Exit(_EXIT_BAD_SETTINGS) from None
+        raise typer.Exit(exit_codes.BAD_SETTINGS) from None
     except StartError as error:
         structlog.get_logger(__name__).critical("cannot start", reason=str(error))
-        raise typer.Exit(_EXIT_START_FAILED) from None
-    if code == _EXIT_ENGINE_LOST:
+        raise typer.Exit(exit_codes.START_FAILED) from None
+    if code == exit_codes.ENGINE_LOST:
         os._exit(code)  # see `serve`
     raise typer.Exit(code)
 
@@ -151,7 +148,7 @@ def _read_settings() -> Settings:
             problems.setdefault(variable, []).append(problem["msg"].removeprefix("Value error, "))
         for variable, messages in problems.items():
             print(variable + ", or: ".join(messages), file=sys.stderr)
-        raise typer.Exit(_EXIT_BAD_SETTINGS) from None
+        raise typer.Exit(exit_codes.BAD_SETTINGS) from None
 
 
 def _warn_of_unknown_variables() -> None:

@@ -31,9 +31,6 @@ from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
-# By then the server has let accepted requests finish; this is for the batch on the device.
-_LAST_BATCH_S = 5
-
 
 def create_app(
     settings: Settings,
@@ -61,7 +58,7 @@ def create_app(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        await engine.close(_LAST_BATCH_S)
+        await engine.close()
 
     app = FastAPIOffline(  # /docs without a CDN
         title="SigLIP embeddings",

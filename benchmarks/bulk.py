@@ -77,7 +77,6 @@ def _measure(report: Report, name: str, rounds: int, *, quick: bool) -> None:
         for what, seconds in took_s.items()
     ]
     report.add_table(f"{shape}, {images} JPEGs of 640x480", rows)
-    report.find(f"bulk.{name}.of_parts", reference_s / took_s["pooled.parquet"])
 
 
 def _write_photographs(folder: Path, images: int) -> None:

@@ -59,20 +59,21 @@ class Journal:
 
     def _find_rows(self, origin: Origin) -> None:
         """Find all rows; a last line that a dying process did not finish is cut off."""
+        damaged = BulkError(f"{self._reading.name} is damaged")
         try:
             earlier = Origin.from_values(orjson.loads(self._reading.readline()))
         except (KeyError, TypeError, ValueError):
-            raise BulkError(f"{self._reading.name} is damaged") from None
+            raise damaged from None
         origin.require_same(earlier, Path(self._reading.name))
         self._end = self._reading.tell()
         for line in self._reading:
-            try:
-                values = orjson.loads(line)
-            except ValueError:
-                break
             if not line.endswith(b"\n"):
                 break
-            self._note(values["path"], failed=values["error"] is not None)
+            try:
+                values = orjson.loads(line)
+                self._note(values["path"], failed=values["error"] is not None)
+            except (KeyError, TypeError, ValueError):
+                raise damaged from None
             self._end += len(line)
         self._appending.truncate(self._end)
 

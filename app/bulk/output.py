@@ -91,7 +91,10 @@ class Output:
             earlier_origin, rows = earlier
             origin.require_same(earlier_origin, self.path)
             yield from (row for row in rows if row.error is None)
-        except (EOFError, KeyError, OSError, TypeError, ValueError):
+        except OSError as error:
+            reason = (error.strerror or "unknown reason").lower()
+            raise BulkError(f"{error.filename or self.path} cannot be read: {reason}") from None
+        except (EOFError, KeyError, TypeError, ValueError):
             raise BulkError(f"{self.path} was not written by this command, or is damaged") from None
 
     def publish(self, origin: Origin, rows: Iterable[Row]) -> None:
@@ -111,8 +114,9 @@ class Output:
         return BulkError(f"{self.path} cannot be written: {reason}")
 
     def _require_free(self) -> None:
-        if self.path.exists():
-            raise BulkError(f"{self.path} exists: --resume adds to it, or remove it")
+        for file in reversed(self.files):
+            if file.exists():
+                raise BulkError(f"{file} exists: --resume adds to what is there, or remove it")
         if self.journal.exists():
             raise BulkError(
                 f"{self._work} is what an earlier run left: --resume goes on from it, or remove it"

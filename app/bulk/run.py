@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from app import exit_codes
 from app.bulk.journal import Journal, opened_journal, start_journal
 from app.bulk.output import Output
 from app.bulk.pipeline import Pipeline, VectorOptions
@@ -27,9 +28,6 @@ from app.errors import WorkerDeadError
 _log = structlog.get_logger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_LAST_BATCH_S = 5
-EXIT_SOME_FAILED = 1
-EXIT_ENGINE_LOST = 70
 
 Embed = Callable[[Mapping[str, str], Callable[[Row], None]], Coroutine[Any, Any, int]]
 
@@ -52,7 +50,7 @@ def embed_files(
 ) -> int:
     """Embed files into an output and return the exit code.
 
-    It is 0 when every file has its vectors, 1 when some failed, 70 when the device was lost, and
+    It is 0 when every file has its vectors, 1 when some failed, 70 when the engine failed, and
     128 + n after signal n; the output holds what was computed. Raises `BulkError` when there is
     none, and what `load` raises.
     """
@@ -89,7 +87,7 @@ def _run(output: Output, origin: Origin, files: Mapping[str, str], embed: Embed)
             output.publish(origin, map(journal.read, names))
             tell_result(tally, output.path, in_output=len(names))
         output.journal.unlink()
-    return code or (EXIT_SOME_FAILED if tally.failed else 0)
+    return code or (exit_codes.SOME_FAILED if tally.failed else 0)
 
 
 async def _embed(
@@ -108,11 +106,11 @@ async def _embed(
             await pipeline.run(files)
         return 128 + received[0] if received else 0
     except WorkerDeadError:
-        _log.critical("the engine is lost, only a new process will do")
-        return EXIT_ENGINE_LOST
+        _log.critical("the engine failed; --resume goes on from here")
+        return exit_codes.ENGINE_LOST
     finally:
         watching.cancel()
-        await engine.close(_LAST_BATCH_S)
+        await engine.close()
 
 
 @contextmanager

@@ -61,7 +61,9 @@ def _walk(folder: str, extensions: tuple[str, ...]) -> Iterator[str]:
 def _is_wanted(entry: os.DirEntry[str], extensions: tuple[str, ...]) -> bool:
     if entry.name.startswith("."):
         return False
-    return entry.name.lower().endswith(extensions) or entry.is_dir(follow_symlinks=False)
+    if entry.is_dir():
+        return not entry.is_symlink()
+    return entry.name.lower().endswith(extensions)
 
 
 def _shown(path: str) -> str:

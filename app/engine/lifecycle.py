@@ -12,6 +12,8 @@ from app.errors import NotReadyError, WorkerDeadError
 Status = Literal["ok", "loading", "draining", "dead", "stalled", "selftest_failed", "failed"]
 
 _WATCH_EVERY_S = 0.5
+# By then whoever closes it has let accepted work finish; this is for the batch on the device.
+_LAST_BATCH_S = 5.0
 
 
 class Engine:
@@ -83,7 +85,7 @@ class Engine:
         """Say `draining` from now on; accepted requests are still served."""
         self._draining = True
 
-    async def close(self, timeout_s: float) -> None:
+    async def close(self, timeout_s: float = _LAST_BATCH_S) -> None:
         """Finish accepted work within `timeout_s` and end all threads."""
         self.drain()
         if self._service is not None:

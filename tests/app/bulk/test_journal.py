@@ -115,3 +115,13 @@ def test_a_journal_without_its_first_line_is_refused(path: Path, head: bytes) ->
 
     with pytest.raises(BulkError, match="damaged"):
         open_and_close(path, ORIGIN)
+
+
+@pytest.mark.parametrize("line", [b"null\n", b"{}\n", b'{"path": "a"\n'])
+def test_a_journal_with_a_broken_line_is_refused_and_left_alone(path: Path, line: bytes) -> None:
+    content = path.read_bytes() + line + path.read_bytes().splitlines(keepends=True)[1]
+    path.write_bytes(content)
+
+    with pytest.raises(BulkError, match="damaged"):
+        open_and_close(path, ORIGIN)
+    assert path.read_bytes() == content

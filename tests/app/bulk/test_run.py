@@ -215,6 +215,29 @@ def test_an_output_that_exists_is_not_touched_unless_resumed(
     assert {path.name for path in tmp_path.iterdir()} == {output.name, "photos"}
 
 
+@pytest.mark.parametrize("name", ["out.npy.rows.jsonl", "out.npy.errors.jsonl"])
+def test_a_file_beside_the_output_is_not_touched_either(
+    photos: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+
+    with pytest.raises(BulkError, match=f"{name} exists"):
+        run_bulk(photos, tmp_path / "out.npy")
+
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_output_that_cannot_be_read_is_not_called_damaged(
+    photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    output.mkdir()
+
+    with pytest.raises(BulkError, match="cannot be read"):
+        run_bulk(photos, output, resume=True)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_resuming_computes_what_is_new_or_failed_and_keeps_the_rest(
     photos: Path, tmp_path: Path, suffix: str

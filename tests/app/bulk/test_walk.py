@@ -88,6 +88,7 @@ def test_links_to_files_are_followed_and_links_to_folders_only_when_named() -> N
     touch("a/1.png", "b/2.png")
     Path("a/loop").symlink_to("..")
     Path("a/b").symlink_to("../b")
+    Path("a/b.png").symlink_to("../b")
     Path("a/3.png").symlink_to("../b/2.png")
     Path("a/dangling.png").symlink_to("none")
 
