@@ -1,13 +1,13 @@
 """Batches of images of unequal size through a NaFlex tower and back."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from app.engine.core_pool import start_core_pool
 from app.engine.cuda import BATCHES_IN_FLIGHT, CudaPipeline
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, UnevenVectors, Vectors
 from app.engine.runner import run_largest_batches, sizes_for_cores
@@ -36,7 +36,7 @@ class PlainNaflexRunner:
     def __init__(self, tower: PackedTower, pack: Pack, device: torch.device) -> None:
         self._tower, self._pack, self._device = tower, pack, device
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
+        self._pool = start_core_pool(self._threads)
 
     def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""

@@ -1,13 +1,13 @@
 """Batches from host memory through a tower and back, on the CPU's cores or on another device."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from app.engine.core_pool import start_core_pool
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, Vectors
 from app.engine.runner import run_largest_batches, sizes_for_cores
 
@@ -26,7 +26,7 @@ class PlainRunner:
     def __init__(self, tower: Tower, device: torch.device) -> None:
         self._forward, self._device = partial(forward, tower, device), device
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._pool = ThreadPoolExecutor(self._threads, "forward", partial(torch.set_num_threads, 1))
+        self._pool = start_core_pool(self._threads)
 
     def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
