@@ -282,7 +282,7 @@ def test_a_lost_device_ends_the_process_with_70(tmp_path: Path) -> None:
     code, printed, _ = run(None, tmp_path / "photos", "-o", tmp_path / "out.npy", code=_WITH_FAKE)
 
     assert code == 70
-    assert "the engine is lost, only a new process will do" in printed
+    assert "the engine failed; --resume goes on from here" in printed
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_process_with_3_and_one_line(tmp_path: Path) -> None:
