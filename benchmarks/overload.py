@@ -54,7 +54,7 @@ def main() -> None:
     jpeg = encode(photograph_of_size(640, 480), "JPEG", quality=90)
     with (
         written_checkpoint(options.shape) as checkpoint,
-        running_services(checkpoint.folder, jpeg, [OURS]) as services,
+        running_services(checkpoint.folder, jpeg, [OURS], queue_images="auto") as services,
         services[OURS].server.running(),
     ):
         service = services[OURS]

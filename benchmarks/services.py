@@ -32,17 +32,21 @@ class _Start:
 
 
 @contextmanager
-def running_services(folder: Path, jpeg: bytes, names: list[str]) -> Iterator[dict[str, Service]]:
+def running_services(
+    folder: Path, jpeg: bytes, names: list[str], queue_images: str = "256"
+) -> Iterator[dict[str, Service]]:
     """Start all services on the checkpoint in `folder`; at the end all are stopped.
 
     All get the same request, a form with one image, but for LitServe; ours is also sent the bare
     image, which only it understands. Only the one in use runs, see `Server.running`.
+    `queue_images` is ours: by default it would refuse what it cannot work off in three seconds, and
+    the others let all wait.
     """
     form, json = multipart_request("/embed", [jpeg]), json_request("/embed", jpeg)
     with ExitStack() as running:
         services: dict[str, Service] = {}
         for name in names:
-            server = running.enter_context(_running(name, folder))
+            server = running.enter_context(_running(name, folder, queue_images))
             server.pause()
             services[name] = Service(server, json if name == LITSERVE else form)
         if OURS in services:
@@ -57,25 +61,22 @@ def installed_services() -> list[str]:
 
 
 @contextmanager
-def _running(name: str, folder: Path) -> Iterator[Server]:
+def _running(name: str, folder: Path, queue_images: str) -> Iterator[Server]:
     port = free_port()
-    start = _start_of(name, folder, port)
+    start = _start_of(name, folder, port, queue_images)
     log = folder / f"{name.replace(' ', '-')}.log"
     with running_server(start.command, start.environment, port, start.ready_path, log) as server:
         yield server
 
 
-def _start_of(name: str, folder: Path, port: int) -> _Start:
-    """Return how to start a service: everything that is not named here is its default.
-
-    Ours would refuse what it cannot work off in three seconds; the others let all wait.
-    """
+def _start_of(name: str, folder: Path, port: int, queue_images: str) -> _Start:
+    """Return how to start a service: everything that is not named here is its default."""
     if name == OURS:
         environment = {
             "SIGLIP_MODEL": str(folder),
             "SIGLIP_PORT": str(port),
             "SIGLIP_DEVICE": "cpu",
-            "SIGLIP_QUEUE_IMAGES": "256",
+            "SIGLIP_QUEUE_IMAGES": queue_images,
         }
         return _Start(("-m", "app", "serve"), environment=environment)
     if name == LITSERVE:
