@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     )
     decode: Literal["exact", "fast"] = Field(
         "exact",
-        description="fast: JPEGs in half the time or less; slightly other vectors",
+        description="fast: JPEGs in half the time or so; slightly other vectors",
     )
     max_batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="images in one forward pass; auto: 8, on CUDA 8 to 64 as fits"

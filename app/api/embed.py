@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -77,17 +79,19 @@ async def embed(request: Request) -> Response:
         )
         embedded = await unless_client_leaves(request, work)
         start = time.monotonic()
-        if is_large:
-            answer = await asyncio.to_thread(_render, embedded, embed_input, form, service.info)
-        else:
-            answer = _render(embedded, embed_input, form, service.info)
+        render = partial(_render, embedded, embed_input, form, service.info)
+        answer = await asyncio.to_thread(render) if is_large else render()
         stage_s = embedded.stage_s | {"serialize": time.monotonic() - start}
         count_stages(stage_s)
-        headers = answer.headers | {
-            "X-Embedding-Space": service.info.space,
-            "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),
-        }
+        headers = answer.headers | _headers(service.info, stage_s)
         return HeldAnswer(answer.body, headers, answer.media_type, held.pop_all())
+
+
+def _headers(info: ModelInfo, stage_s: Mapping[str, float]) -> dict[str, str]:
+    return {
+        "X-Embedding-Space": info.space,
+        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),
+    }
 
 
 def _check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:
