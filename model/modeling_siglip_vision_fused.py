@@ -7,6 +7,7 @@ scores in cache; and the pooling head projects no keys and only pooled values, s
 its query is a constant. docs/performance.md has the measurements.
 """
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -22,6 +23,9 @@ from model.modeling_siglip_vision_transformer import (
     BaseModelOutputWithPooling,
     SiglipVisionTransformer,
 )
+
+# Of an image's heads, as many go together as have so many scores: what a core's caches hold.
+_SCORES_AT_ONCE = 2**22
 
 
 class FusedVisionTransformer(nn.Module):
@@ -126,14 +130,28 @@ def _attend_image_by_image(qkv: torch.Tensor) -> torch.Tensor:
     (batch, patches, 3, heads, head_dim) -> (batch, patches, heads, head_dim).
     """
     batch, patches, _, heads, head_dim = qkv.shape
+    groups = math.ceil(heads * patches**2 / _SCORES_AT_ONCE)
     inputs = qkv.new_empty(3, heads, patches, head_dim)
-    scores = qkv.new_empty(heads, patches, patches)
+    scores = qkv.new_empty(math.ceil(heads / groups), patches, patches)
     outputs = qkv.new_empty(heads, patches, head_dim)
     attended = qkv.new_empty(batch, patches, heads, head_dim)
     for image, result in zip(qkv, attended, strict=True):
-        query, key, value = inputs.copy_(image.permute(1, 2, 0, 3))
-        torch.bmm(query, key.transpose(1, 2), out=scores)
-        torch.softmax(scores, -1, out=scores)
-        torch.bmm(scores, value, out=outputs)
+        inputs.copy_(image.permute(1, 2, 0, 3))
+        for some, output in zip(inputs.chunk(groups, 1), outputs.chunk(groups), strict=True):
+            query, key, value = some
+            _attend(query, key, value, scores[: len(output)], output)
         result.copy_(outputs.transpose(0, 1))
     return attended
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scores: torch.Tensor,
+    output: torch.Tensor,
+) -> None:
+    """(heads, patches, head_dim) each -> the same into `output`, by way of `scores`."""
+    torch.bmm(query, key.transpose(1, 2), out=scores)
+    torch.softmax(scores, -1, out=scores)
+    torch.bmm(scores, value, out=output)

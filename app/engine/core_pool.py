@@ -1,9 +1,58 @@
-"""Threads that each compute on one core, beside others that compute on all of them."""
+"""A batch on the CPU: threads that each compute on one core, on a few images at a time."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from typing import Protocol, Self, TypeVar
 
 import torch
+
+# Patches of the images that go through the tower together. Fewer make the matrix products slow, and
+# with more a layer's activations leave the cache and get new memory each time: docs/performance.md.
+_PATCHES_AT_ONCE = 1200
+
+
+class Images(Protocol):
+    """A tensor, or a list, of images."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, some: slice, /) -> Self: ...
+
+
+SomeImages = TypeVar("SomeImages", bound=Images)
+Result = TypeVar("Result")
+
+
+class CorePool:
+    """Computes batches on the CPU's cores, for one thread at a time.
+
+    `max_patches` is the number of patches that an image may have. On another device than the CPU it
+    computes a batch as it is.
+    """
+
+    def __init__(self, device: torch.device, max_patches: int) -> None:
+        on_cpu = device.type == "cpu"
+        self.threads = torch.get_num_threads() if on_cpu else 1
+        self._images_at_once = max(1, _PATCHES_AT_ONCE // max_patches) if on_cpu else None
+        self._pool = start_core_pool(self.threads)
+
+    def map(self, forward: Callable[[SomeImages], Result], images: SomeImages) -> list[Result]:
+        """Compute all images, in parts: return the results of these, in the images' order.
+
+        Each core takes whole images where that comes out even, since threads that do never wait for
+        one another; else all cores share each matrix product.
+        """
+        compute = partial(self._compute, forward)
+        if self.threads == 1 or len(images) % self.threads:
+            return compute(images)
+        shares = _split(images, self.threads)
+        return [result for results in self._pool.map(compute, shares) for result in results]
+
+    def _compute(self, forward: Callable[[SomeImages], Result], images: SomeImages) -> list[Result]:
+        parts = -(-len(images) // (self._images_at_once or len(images)))
+        return [forward(part) for part in _split(images, parts)]
 
 
 def start_core_pool(threads: int) -> ThreadPoolExecutor:
@@ -18,6 +67,12 @@ def start_core_pool(threads: int) -> ThreadPoolExecutor:
     wait([pool.submit(all_here.wait) for _ in range(threads)])
     torch.set_num_threads(for_others)
     return pool
+
+
+def _split(images: SomeImages, parts: int) -> list[SomeImages]:
+    """Divide images into so many parts at most, of one size but for the last."""
+    size = -(-len(images) // parts)
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def _keep_to_one_core() -> None:

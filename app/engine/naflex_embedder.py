@@ -10,6 +10,7 @@ import torch
 from app.engine.loading import LoadedNaflex, describe_loaded, in_float32, space_of
 from app.engine.naflex_tower import CudaNaflexRunner, PlainNaflexRunner
 from app.engine.protocol import Pixels, StartError, UInt8Array, UnevenVectors
+from app.engine.runner import Runner
 from app.engine.selftest import draw_test_image
 from app.engine.tower_embedder import TowerEmbedder
 from model import Siglip2ImageProcessor, Siglip2VisionModel
@@ -35,14 +36,21 @@ def build_naflex_embedder(
         loaded.model.vision_model, processor, device, dtype, consume=True
     )
     side, patches = _square_side(processor), processor.max_num_patches
-    pick_runner = CudaNaflexRunner if device.type == "cuda" else PlainNaflexRunner
     embedder = TowerEmbedder(
         describe_loaded(loaded, hashing.result(), device, dtype, side, patches),
         processor.resize,
-        pick_runner(tower, processor.pack, device),
+        _pick_runner(tower, processor, device),
         partial(_load_reference, loaded.load_model, processor),
     )
     return partial(embedder.make_ready, test_images, expected, device)
+
+
+def _pick_runner(
+    tower: FusedSiglip2Transformer, processor: Siglip2ImageProcessor, device: torch.device
+) -> Runner[UnevenVectors]:
+    if device.type == "cuda":
+        return CudaNaflexRunner(tower, processor.pack, device)
+    return PlainNaflexRunner(tower, processor.pack, device, processor.max_num_patches)
 
 
 def _draw_test_images(processor: Siglip2ImageProcessor) -> list[UInt8Array]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from app.engine.core_pool import start_core_pool
+from app.engine.core_pool import CorePool
 from app.engine.cuda import BATCHES_IN_FLIGHT, CudaPipeline
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, UnevenVectors, Vectors
 from app.engine.runner import run_largest_batches, sizes_for_cores
@@ -26,17 +26,15 @@ class PackedTower(Protocol):
 
 
 class PlainNaflexRunner:
-    """Runs a tower on packed images; on the CPU, each core takes whole images, as `PlainRunner`.
-
-    See `app.engine.runner.Runner`.
-    """
+    """Runs a tower on packed images, otherwise as `PlainRunner`; see `app.engine.runner.Runner`."""
 
     batches_in_flight = 1
 
-    def __init__(self, tower: PackedTower, pack: Pack, device: torch.device) -> None:
+    def __init__(
+        self, tower: PackedTower, pack: Pack, device: torch.device, max_patches: int
+    ) -> None:
         self._tower, self._pack, self._device = tower, pack, device
-        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._pool = start_core_pool(self._threads)
+        self._cores = CorePool(device, max_patches)
 
     def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
@@ -45,18 +43,14 @@ class PlainNaflexRunner:
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the sizes of batches to test."""
-        return sizes_for_cores(self._threads, max_batch_size)
+        return sizes_for_cores(self._cores.threads, max_batch_size)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
         """Put a batch off until it is waited for."""
         return partial(self._run, list(pixels), patches)
 
     def _run(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
-        share, rest = divmod(len(pixels), self._threads)
-        if self._threads == 1 or rest:
-            return self._forward(pixels, patches)
-        shares = [pixels[start : start + share] for start in range(0, len(pixels), share)]
-        return _join(list(self._pool.map(self._forward, shares, [patches] * len(shares))))
+        return _join(self._cores.map(partial(self._forward, patches=patches), pixels))
 
     def _forward(self, pixels: Sequence[UInt8Array], patches: bool) -> UnevenVectors:
         packed, grids = self._pack(pixels)

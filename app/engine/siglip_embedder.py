@@ -11,6 +11,7 @@ from app.engine.compiled import CompiledRunner
 from app.engine.cuda import CudaRunner
 from app.engine.loading import LoadedSiglip, describe_loaded, in_float32, space_of
 from app.engine.protocol import Pixels, Vectors
+from app.engine.runner import Runner
 from app.engine.selftest import draw_test_images
 from app.engine.tower import PlainRunner, pick_wanted
 from app.engine.tower_embedder import TowerEmbedder
@@ -39,18 +40,20 @@ def build_siglip_embedder(
             loaded, hashing.result(), device, dtype, config.image_size, config.num_patches
         ),
         processor.resize,
-        _pick_runner(device, compiled=compiled)(tower, device),
+        _pick_runner(tower, device, config.num_patches, compiled=compiled),
         partial(_load_reference, loaded.load_model, processor),
     )
     return partial(embedder.make_ready, test_images, expected, device)
 
 
 def _pick_runner(
-    device: torch.device, *, compiled: bool
-) -> type[CompiledRunner | CudaRunner | PlainRunner]:
+    tower: FusedVisionTransformer, device: torch.device, patches: int, *, compiled: bool
+) -> Runner[Vectors]:
     if compiled:
-        return CompiledRunner
-    return CudaRunner if device.type == "cuda" else PlainRunner
+        return CompiledRunner(tower, device)
+    return (
+        CudaRunner(tower, device) if device.type == "cuda" else PlainRunner(tower, device, patches)
+    )
 
 
 def _load_reference(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.engine.core_pool import start_core_pool
+from app.engine.core_pool import CorePool
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, Vectors
 from app.engine.runner import run_largest_batches, sizes_for_cores
 
@@ -16,17 +16,13 @@ Tower = Callable[[torch.Tensor], Any]
 
 
 class PlainRunner:
-    """Runs a tower as it is; on the CPU, each core takes whole images where that comes out even.
-
-    See `app.engine.runner.Runner`.
-    """
+    """Runs a tower as it is; on the CPU, as `CorePool` does. See `app.engine.runner.Runner`."""
 
     batches_in_flight = 1
 
-    def __init__(self, tower: Tower, device: torch.device) -> None:
+    def __init__(self, tower: Tower, device: torch.device, max_patches: int) -> None:
         self._forward, self._device = partial(forward, tower, device), device
-        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._pool = start_core_pool(self._threads)
+        self._cores = CorePool(device, max_patches)
 
     def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
@@ -35,20 +31,14 @@ class PlainRunner:
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the sizes of batches to test."""
-        return sizes_for_cores(self._threads, max_batch_size)
+        return sizes_for_cores(self._cores.threads, max_batch_size)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for."""
         return partial(self._run, pixels, patches)
 
     def _run(self, pixels: Pixels, patches: bool) -> Vectors:
-        batch = stack(pixels)
-        share, rest = divmod(len(batch), self._threads)
-        if self._threads == 1 or rest:
-            return self._forward(batch, patches)
-        # Threads that each take whole images never wait for one another: docs/performance.md.
-        shares = torch.split(batch, share)
-        return join(list(self._pool.map(self._forward, shares, [patches] * len(shares))))
+        return join(self._cores.map(partial(self._forward, patches=patches), stack(pixels)))
 
 
 def stack(pixels: Pixels) -> torch.Tensor:

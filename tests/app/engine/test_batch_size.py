@@ -89,7 +89,7 @@ def test_what_no_smaller_batch_would_help_stops_the_start_at_once() -> None:
         raise RuntimeError("no kernel image is available")
 
     with pytest.raises(RuntimeError, match="no kernel image"):
-        fit_batch_size(PlainRunner(tower, torch.device("meta")), IMAGE, None, suitable=8)
+        fit_batch_size(PlainRunner(tower, torch.device("meta"), 4), IMAGE, None, suitable=8)
 
 
 def test_a_warm_up_runs_the_largest_batch_on_anything_but_a_cpu() -> None:
@@ -100,6 +100,6 @@ def test_a_warm_up_runs_the_largest_batch_on_anything_but_a_cpu() -> None:
         raise MemoryError
 
     with pytest.raises(StartError):
-        fit_batch_size(PlainRunner(tower, torch.device("meta")), IMAGE, 3, suitable=8)
-    assert fit_batch_size(PlainRunner(tower, torch.device("cpu")), IMAGE, 3, suitable=8) == 3
+        fit_batch_size(PlainRunner(tower, torch.device("meta"), 4), IMAGE, 3, suitable=8)
+    assert fit_batch_size(PlainRunner(tower, torch.device("cpu"), 4), IMAGE, 3, suitable=8) == 3
     assert seen == [(3, 8, 8, 3)]

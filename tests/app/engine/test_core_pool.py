@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.engine.core_pool import start_core_pool
+from app.engine.core_pool import CorePool, start_core_pool
 from app.engine.embedder import load_embedder
 from tests.naflex_reference import tiny_naflex_config, write_naflex_checkpoint
 from tests.reference import ReferenceCheckpoint
@@ -35,6 +35,38 @@ def test_each_thread_keeps_to_one_core_and_leaves_all_to_others(threads: int) ->
         assert torch.get_num_threads() == CORES
         assert cores_of_a_new_thread() == CORES
         assert {pool.submit(torch.get_num_threads).result() for _ in range(8)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("images", "parts"),
+    [
+        (1, [[0]]),
+        (2, [[0, 1]]),
+        (3, [[0], [1], [2]]),
+        (4, [[0, 1], [2, 3]]),
+        (6, [[0, 1], [2, 3], [4, 5]]),
+        (9, [[0, 1], [2], [3, 4], [5], [6, 7], [8]]),
+    ],
+)
+def test_cores_take_whole_images_a_few_at_a_time(images: int, parts: list[list[int]]) -> None:
+    """With three cores, and two images at once."""
+    pool = CorePool(torch.device("cpu"), max_patches=500)
+
+    assert pool.map(lambda part: part, list(range(images))) == parts
+    assert [part.tolist() for part in pool.map(lambda part: part, torch.arange(images))] == parts
+
+
+def test_where_it_comes_out_even_each_image_is_one_cores_and_else_all_cores() -> None:
+    pool = CorePool(torch.device("cpu"), max_patches=5000)
+
+    assert pool.map(lambda _: torch.get_num_threads(), [0] * 6) == [1] * 6
+    assert pool.map(lambda _: torch.get_num_threads(), [0] * 4) == [CORES] * 4
+
+
+def test_another_device_gets_a_batch_as_it_is() -> None:
+    pool = CorePool(torch.device("meta"), max_patches=5000)
+
+    assert pool.map(lambda part: part, list(range(6))) == [list(range(6))]
 
 
 def test_a_loaded_model_leaves_all_cores_to_the_thread_that_runs_its_batches(

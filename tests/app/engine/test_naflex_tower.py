@@ -32,13 +32,13 @@ def tower(patches: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> Sums:
     return Sums(patches.float(), torch.stack(means))
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[(1, 4), (2, 4), (2, 5000)])
 def runner(request: pytest.FixtureRequest) -> PlainNaflexRunner:
-    """A runner with one thread, and one with two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(request.param)
+    """A runner with one thread, one with two, and one with two that take image by image."""
+    threads, max_patches = torch.get_num_threads(), request.param[1]
+    torch.set_num_threads(request.param[0])
     try:
-        return PlainNaflexRunner(tower, pack, torch.device("cpu"))
+        return PlainNaflexRunner(tower, pack, torch.device("cpu"), max_patches)
     finally:
         torch.set_num_threads(threads)
 
