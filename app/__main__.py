@@ -21,7 +21,7 @@ import typer
 from pydantic import ValidationError
 
 from app import exit_codes
-from app.allocator import return_large_blocks
+from app.allocator import configure_allocators
 from app.engine.catalogue import describe_models
 from app.engine.protocol import Embedder, StartError
 from app.engine.service import EmbeddingService
@@ -41,7 +41,7 @@ def serve() -> None:
     configure_logs(settings.log_level, settings.log_format)
     _warn_of_unknown_variables()
     allow_connections(settings.max_connections)
-    return_large_blocks()
+    configure_allocators()
     exit_code = 0
 
     def stop(code: int) -> None:
@@ -94,7 +94,7 @@ def embed(
     settings = _read_settings()
     configure_logs(settings.log_level, settings.log_format)
     _warn_of_unknown_variables()
-    return_large_blocks()
+    configure_allocators()
     options = VectorOptions(output, normalize, settings.max_image_bytes)
     request = BulkRequest(paths, out, resume, options, frozenset(settings.formats))
 

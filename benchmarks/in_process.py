@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from app.allocator import configure_allocators
 from app.engine.embedder import load_embedder
 from app.observe.logs import configure_logs
 from app.settings import Settings
@@ -70,6 +71,7 @@ class InProcess:
 def main(folder: str) -> None:
     """For every line, a number of seconds, embed that long and print the time per image."""
     configure_logs("error", "console")
+    configure_allocators()
     settings = Settings()
     embedder = load_embedder(folder, "cpu", settings.dtype)
     batch = embedder.info.max_batch_size

@@ -11,6 +11,7 @@ left out, and the findings, in model_cuda.json, are held against no budget.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ def main() -> None:
     """Measure and report."""
     options = _parse_options()
     configure_logs("error", "console")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as app/allocator.py, for all on torch
     if options.cpu_time:
         torch.set_num_threads(1)
     show_machine()

@@ -131,7 +131,8 @@ def _report(report: Report, outcome: _Outcome, peak: float, idle_s: float) -> No
     report.find("overload.goodput", goodput / peak)
     report.find("overload.recovery_s", outcome.recovery_s)
     if refused:
-        report.find("overload.proper_refusals", len(proper) / len(refused))
+        turned_away = len(refused) + outcome.unanswered
+        report.find("overload.proper_refusals", len(proper) / turned_away)
         refusal_ms = 1000 * quantile([answer.latency_s for answer in refused], 0.99)
         report.find("overload.refusal_p99_ms", refusal_ms)
     else:

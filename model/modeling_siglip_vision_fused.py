@@ -24,7 +24,8 @@ from model.modeling_siglip_vision_transformer import (
     SiglipVisionTransformer,
 )
 
-# Of an image's heads, as many go together as have so many scores: what a core's caches hold.
+# Of an image's heads, as many go together as have so many scores, 8 MiB of them. All heads of 729
+# patches have twice as many, and take longer.
 _SCORES_AT_ONCE = 2**22
 
 
@@ -137,21 +138,11 @@ def _attend_image_by_image(qkv: torch.Tensor) -> torch.Tensor:
     attended = qkv.new_empty(batch, patches, heads, head_dim)
     for image, result in zip(qkv, attended, strict=True):
         inputs.copy_(image.permute(1, 2, 0, 3))
-        for some, output in zip(inputs.chunk(groups, 1), outputs.chunk(groups), strict=True):
-            query, key, value = some
-            _attend(query, key, value, scores[: len(output)], output)
+        for group, output in zip(inputs.chunk(groups, 1), outputs.chunk(groups), strict=True):
+            query, key, value = group
+            some = scores[: len(output)]
+            torch.bmm(query, key.transpose(1, 2), out=some)
+            torch.softmax(some, -1, out=some)
+            torch.bmm(some, value, out=output)
         result.copy_(outputs.transpose(0, 1))
     return attended
-
-
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scores: torch.Tensor,
-    output: torch.Tensor,
-) -> None:
-    """(heads, patches, head_dim) each -> the same into `output`, by way of `scores`."""
-    torch.bmm(query, key.transpose(1, 2), out=scores)
-    torch.softmax(scores, -1, out=scores)
-    torch.bmm(scores, value, out=output)

@@ -1,16 +1,17 @@
 """A batch on the CPU: threads that each compute on one core, on a few images at a time."""
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
 from typing import Protocol, Self, TypeVar
 
 import torch
 
-# Patches of the images that go through the tower together. Fewer make the matrix products slow, and
-# with more a layer's activations leave the cache and get new memory each time: docs/performance.md.
-_PATCHES_AT_ONCE = 1200
+# So many patches go through a core together. Fewer make the matrix products slow. With more a
+# layer's activations leave the cache, and become blocks that the allocator gives back to the system
+# after each use: docs/performance.md.
+_PATCHES_OF_A_CORE = 1200
 
 
 class Images(Protocol):
@@ -35,23 +36,31 @@ class CorePool:
     def __init__(self, device: torch.device, max_patches: int) -> None:
         on_cpu = device.type == "cpu"
         self.threads = torch.get_num_threads() if on_cpu else 1
-        self._images_at_once = max(1, _PATCHES_AT_ONCE // max_patches) if on_cpu else None
+        self._images_of_a_core = max(1, _PATCHES_OF_A_CORE // max_patches) if on_cpu else None
         self._pool = start_core_pool(self.threads)
 
     def map(self, forward: Callable[[SomeImages], Result], images: SomeImages) -> list[Result]:
         """Compute all images, in parts: return the results of these, in the images' order.
 
         Each core takes whole images where that comes out even, since threads that do never wait for
-        one another; else all cores share each matrix product.
+        one another; else all cores share each matrix product. Raises what `forward` raises, when
+        no part is computed any more.
         """
-        compute = partial(self._compute, forward)
         if self.threads == 1 or len(images) % self.threads:
-            return compute(images)
-        shares = _split(images, self.threads)
-        return [result for results in self._pool.map(compute, shares) for result in results]
+            return self._compute(forward, images, self.threads)
+        shares = [
+            self._pool.submit(self._compute, forward, share, 1)
+            for share in _split(images, self.threads)
+        ]
+        wait(shares)
+        return [result for share in shares for result in share.result()]
 
-    def _compute(self, forward: Callable[[SomeImages], Result], images: SomeImages) -> list[Result]:
-        parts = -(-len(images) // (self._images_at_once or len(images)))
+    def _compute(
+        self, forward: Callable[[SomeImages], Result], images: SomeImages, cores: int
+    ) -> list[Result]:
+        if self._images_of_a_core is None:
+            return [forward(images)]
+        parts = math.ceil(len(images) / (self._images_of_a_core * cores))
         return [forward(part) for part in _split(images, parts)]
 
 
@@ -71,7 +80,7 @@ def start_core_pool(threads: int) -> ThreadPoolExecutor:
 
 def _split(images: SomeImages, parts: int) -> list[SomeImages]:
     """Divide images into so many parts at most, of one size but for the last."""
-    size = -(-len(images) // parts)
+    size = math.ceil(len(images) / parts)
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 

@@ -24,7 +24,7 @@ class Runner(Protocol[Result]):
         ...
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
-        """Return the sizes of batches that, together, go every way through the runner."""
+        """Return the sizes of batches to test: alone, and put together."""
         ...
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Result]:
