@@ -14,19 +14,24 @@ _LARGE_BYTES = 15_000_000
 def configure_allocators() -> None:
     """Give large blocks back at once, keep small ones, and put tensors on huge pages.
 
-    To be called before torch allocates: it reads its variable then.
-
     - By itself glibc comes to keep freed blocks of up to 32 MiB, for each thread: after a few large
       images hundreds of MiB that nothing needs.
     - Told what is large, it would hand back the free end of a heap from 128 KiB on, and every layer
       would get its activations as pages to be zeroed anew. So it may keep twice the size of a
       large block, which is the ratio that it keeps to by itself.
-    - Every layer streams its weights through the core: with huge pages, past fewer TLB misses.
 
     Does nothing where the C library is another, or has no huge pages.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    use_huge_pages()
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE_BYTES)
+
+
+def use_huge_pages() -> None:
+    """Let torch ask for huge pages, unless its environment says otherwise: docs/performance.md.
+
+    To be called before it allocates: it reads the variable then.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

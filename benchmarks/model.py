@@ -11,7 +11,6 @@ left out, and the findings, in model_cuda.json, are held against no budget.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from functools import partial
 
 import torch
 
+from app.allocator import use_huge_pages
 from app.engine.embedder import load_embedder
 from app.observe.logs import configure_logs
 from benchmarks.batch_cost import cost_rows
@@ -67,7 +67,7 @@ def main() -> None:
     """Measure and report."""
     options = _parse_options()
     configure_logs("error", "console")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as app/allocator.py, for all on torch
+    use_huge_pages()  # as the service does: for all contenders that run on torch
     if options.cpu_time:
         torch.set_num_threads(1)
     show_machine()

@@ -130,14 +130,14 @@ def _report(report: Report, outcome: _Outcome, peak: float, idle_s: float) -> No
     report.add_table(f"{_FACTOR} times the peak offered", [row])
     report.find("overload.goodput", goodput / peak)
     report.find("overload.recovery_s", outcome.recovery_s)
+    turned_away = len(refused) + outcome.unanswered
+    if not turned_away:
+        report.miss("overload", "nothing was refused: the queue took it all")
+        return
+    report.find("overload.proper_refusals", len(proper) / turned_away)
     if refused:
-        turned_away = len(refused) + outcome.unanswered
-        report.find("overload.proper_refusals", len(proper) / turned_away)
         refusal_ms = 1000 * quantile([answer.latency_s for answer in refused], 0.99)
         report.find("overload.refusal_p99_ms", refusal_ms)
-    else:
-        report.miss("overload.proper_refusals", "nothing was refused: the queue took it all")
-        report.miss("overload.refusal_p99_ms", "nothing was refused: the queue took it all")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol, Self, TypeVar
 
@@ -35,9 +35,13 @@ class CorePool:
 
     def __init__(self, device: torch.device, max_patches: int) -> None:
         on_cpu = device.type == "cpu"
-        self.threads = torch.get_num_threads() if on_cpu else 1
+        self._threads = torch.get_num_threads() if on_cpu else 1
         self._images_of_a_core = max(1, _PATCHES_OF_A_CORE // max_patches) if on_cpu else None
-        self._pool = start_core_pool(self.threads)
+        self._pool = start_core_pool(self._threads)
+
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return the sizes of batches to test: one image is all cores', and then each takes two."""
+        return sorted({1, min(2 * self._threads, max_batch_size)})
 
     def map(self, forward: Callable[[SomeImages], Result], images: SomeImages) -> list[Result]:
         """Compute all images, in parts: return the results of these, in the images' order.
@@ -46,11 +50,11 @@ class CorePool:
         one another; else all cores share each matrix product. Raises what `forward` raises, when
         no part is computed any more.
         """
-        if self.threads == 1 or len(images) % self.threads:
-            return self._compute(forward, images, self.threads)
+        if self._threads == 1 or len(images) % self._threads:
+            return self._compute(forward, images, self._threads)
         shares = [
             self._pool.submit(self._compute, forward, share, 1)
-            for share in _split(images, self.threads)
+            for share in _split(images, self._threads)
         ]
         wait(shares)
         return [result for share in shares for result in share.result()]

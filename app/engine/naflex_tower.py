@@ -10,7 +10,7 @@ import torch
 from app.engine.core_pool import CorePool
 from app.engine.cuda import BATCHES_IN_FLIGHT, CudaPipeline
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, UnevenVectors, Vectors
-from app.engine.runner import run_largest_batches, sizes_for_cores
+from app.engine.runner import run_largest_batches
 from app.engine.tower import concatenate, forward
 
 Pack = Callable[[Sequence[UInt8Array]], tuple[torch.Tensor, list[tuple[int, int]]]]
@@ -43,7 +43,7 @@ class PlainNaflexRunner:
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the sizes of batches to test."""
-        return sizes_for_cores(self._cores.threads, max_batch_size)
+        return self._cores.test_sizes(max_batch_size)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], UnevenVectors]:
         """Put a batch off until it is waited for."""

@@ -32,14 +32,6 @@ class Runner(Protocol[Result]):
         ...
 
 
-def sizes_for_cores(threads: int, max_batch_size: int) -> Sequence[int]:
-    """Return the sizes to test where each core takes whole images if that comes out even.
-
-    One image is every core's, and of the other batch each core takes two.
-    """
-    return sorted({1, min(2 * threads, max_batch_size)})
-
-
 def run_largest_batches(runner: Runner[object], image: UInt8Array, max_batch_size: int) -> None:
     """Run as many of the largest batches at a time as there will ever be."""
     waits = [

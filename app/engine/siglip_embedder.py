@@ -51,9 +51,9 @@ def _pick_runner(
 ) -> Runner[Vectors]:
     if compiled:
         return CompiledRunner(tower, device)
-    return (
-        CudaRunner(tower, device) if device.type == "cuda" else PlainRunner(tower, device, patches)
-    )
+    if device.type == "cuda":
+        return CudaRunner(tower, device)
+    return PlainRunner(tower, device, patches)
 
 
 def _load_reference(

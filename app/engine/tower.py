@@ -9,7 +9,7 @@ import torch
 
 from app.engine.core_pool import CorePool
 from app.engine.protocol import Float32Array, Pixels, UInt8Array, Vectors
-from app.engine.runner import run_largest_batches, sizes_for_cores
+from app.engine.runner import run_largest_batches
 
 Tower = Callable[[torch.Tensor], Any]
 """uint8 (batch, height, width, 3) on its device -> `last_hidden_state` and `pooler_output`."""
@@ -31,7 +31,7 @@ class PlainRunner:
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the sizes of batches to test."""
-        return sizes_for_cores(self._cores.threads, max_batch_size)
+        return self._cores.test_sizes(max_batch_size)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for."""

@@ -1,9 +1,11 @@
-"""Memory of large images: held while they are decoded, and no longer."""
+"""Memory of large images goes back, that of layers stays, and tensors lie on huge pages."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.app.images import encode
@@ -66,3 +68,27 @@ with ThreadPoolExecutor(1) as pool:
     )
 
     assert int(shown.stdout) < 10_000  # anew each time it would be tens of thousands
+
+
+def _has_huge_pages_on_demand() -> bool:
+    """Tell whether the kernel gives huge pages to who asks, and not to all."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return setting.is_file() and "[madvise]" in setting.read_text()
+
+
+@pytest.mark.skipif(not _has_huge_pages_on_demand(), reason="no huge pages on demand here")
+def test_tensors_lie_on_huge_pages_though_torch_is_imported_already() -> None:
+    script = """
+import re
+from pathlib import Path
+import torch
+from app.allocator import configure_allocators
+
+configure_allocators()
+tensor = torch.ones(2**26, dtype=torch.uint8)
+rollup = Path("/proc/self/smaps_rollup").read_text()
+print(int(re.search(r"AnonHugePages:\\s*(\\d+)", rollup)[1]) / 1024)
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+
+    assert float(shown.stdout) > 32  # MiB, of 64
