@@ -92,12 +92,22 @@ class BaseImageProcessor:
         except (TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"preprocessor_config.json cannot be used: {error}") from error
 
-    def _resize(self, image: Image.Image, height: int, width: int) -> UInt8Array:
-        """Convert to RGB on white and resize: -> uint8 (height, width, 3)."""
+    @property
+    def resizes_with_pillow(self) -> bool:
+        """Whether `resize` is Pillow's, which can do it without this processor."""
+        return self.backend == "pil" or self.resample not in TORCH_MODES
+
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width in pixels that `resize` gives an image of that size."""
+        raise NotImplementedError
+
+    def resize(self, image: Image.Image) -> UInt8Array:
+        """Convert one image to RGB on white and resize it: -> uint8 (height, width, 3)."""
+        height, width = self.target_size(image.height, image.width)
         rgb = convert_to_rgb(image)
-        if self.backend == "torch" and self.resample in TORCH_MODES:
-            return resize_with_torch(rgb, height, width, self.resample)
-        return np.asarray(rgb.resize((width, height), resample=self.resample))
+        if self.resizes_with_pillow:
+            return np.asarray(rgb.resize((width, height), resample=self.resample))
+        return resize_with_torch(rgb, height, width, self.resample)
 
     @classmethod
     def _read_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:

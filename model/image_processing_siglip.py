@@ -8,11 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model.image_processing_base import (
-    BaseImageProcessor,
-    UInt8Array,
-    read_size,
-)
+from model.image_processing_base import BaseImageProcessor, read_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +23,9 @@ class SiglipImageProcessor(BaseImageProcessor):
     height: int = 224
     width: int = 224
 
-    def resize(self, image: Image.Image) -> UInt8Array:
-        """Convert one image to RGB on white and squash it: -> uint8 (height, width, 3)."""
-        return self._resize(image, self.height, self.width)
+    def target_size(self, height: int, width: int) -> tuple[int, int]:  # noqa: ARG002
+        """Return the model's input size, whatever the image's."""
+        return self.height, self.width
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Rescale and normalise on the tensor's device.

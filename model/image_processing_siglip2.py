@@ -54,15 +54,11 @@ class Siglip2ImageProcessor(BaseImageProcessor):
     max_num_patches: int = 256
     resample: Image.Resampling = Image.Resampling.BILINEAR
 
-    def resize(self, image: Image.Image) -> UInt8Array:
-        """Convert one image to RGB on white and resize it to whole patches.
-
-        -> uint8 (rows * patch_size, columns * patch_size, 3).
-        """
-        height, width = get_image_size_for_max_num_patches(
-            image.height, image.width, self.patch_size, self.max_num_patches
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the largest size in whole patches that keeps the aspect."""
+        return get_image_size_for_max_num_patches(
+            height, width, self.patch_size, self.max_num_patches
         )
-        return self._resize(image, height, width)
 
     def normalize(self, patches: torch.Tensor) -> torch.Tensor:
         """Rescale and normalise: uint8 (patches, patch * patch * 3) -> the same in float32."""

@@ -38,7 +38,7 @@ def build_naflex_embedder(
     side, patches = _square_side(processor), processor.max_num_patches
     embedder = TowerEmbedder(
         describe_loaded(loaded, hashing.result(), device, dtype, side, patches),
-        processor.resize,
+        processor,
         _pick_runner(tower, processor, device),
         partial(_load_reference, loaded.load_model, processor),
     )

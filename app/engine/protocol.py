@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from app.intake.decode_process import PillowResize
+
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
@@ -107,6 +109,13 @@ class Embedder(Protocol):
 
     def resize(self, image: Image.Image) -> UInt8Array:
         """Bring upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
+        ...
+
+    def pillow_resize(self, size: tuple[int, int]) -> PillowResize | None:
+        """Say what Pillow is to do with upright pixels of `size`, (width, height), to the same end.
+
+        None where `resize` needs something else.
+        """
         ...
 
     def begin(self, pixels: Pixels, patches: bool = False) -> Pending:

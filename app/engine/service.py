@@ -64,13 +64,13 @@ class EmbeddingService:
 
     @property
     def stalled(self) -> bool:
-        """Whether the device, or every decoder, takes too long to be hoped for."""
-        return self.batcher.stalled or self._preparer.stalled
+        """Whether the device takes too long to be hoped for, or no image can be decoded."""
+        return self.batcher.stalled or self._preparer.broken
 
     @property
     def lost(self) -> bool:
         """Whether only a new process will compute again."""
-        return self.batcher.lost or self._preparer.stalled_for_good
+        return self.batcher.lost or self._preparer.broken
 
     async def embed(
         self,

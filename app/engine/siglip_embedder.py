@@ -39,7 +39,7 @@ def build_siglip_embedder(
         describe_loaded(
             loaded, hashing.result(), device, dtype, config.image_size, config.num_patches
         ),
-        processor.resize,
+        processor,
         _pick_runner(tower, device, config.num_patches, compiled=compiled),
         partial(_load_reference, loaded.load_model, processor),
     )

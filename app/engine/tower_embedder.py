@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from PIL import Image
@@ -12,8 +12,31 @@ from app.engine.device import explain_device_errors
 from app.engine.protocol import ModelInfo, Pixels, UInt8Array, UnevenVectors, Vectors
 from app.engine.runner import Runner
 from app.engine.selftest import check_against_reference
+from app.intake.decode_process import PillowResize
 
 Result = TypeVar("Result", Vectors, UnevenVectors)
+
+
+class ImageProcessor(Protocol):
+    """How images are brought to the model's input size; as the processors in model/ have it."""
+
+    @property
+    def resample(self) -> int:
+        """Pillow's number of the filter."""
+        ...
+
+    @property
+    def resizes_with_pillow(self) -> bool:
+        """Whether `resize` is Pillow's."""
+        ...
+
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width in pixels that `resize` gives."""
+        ...
+
+    def resize(self, image: Image.Image) -> UInt8Array:
+        """Resize RGB pixels: -> uint8 (height, width, 3)."""
+        ...
 
 
 class TowerEmbedder(Generic[Result]):
@@ -25,12 +48,12 @@ class TowerEmbedder(Generic[Result]):
     def __init__(
         self,
         info: ModelInfo,
-        resize: Callable[[Image.Image], UInt8Array],
+        processor: ImageProcessor,
         runner: Runner[Result],
         load_reference: Callable[[], Callable[[Pixels], Result]],
     ) -> None:
         self.info = info
-        self._resize = resize
+        self._processor = processor
         self._runner: Runner[Result] = runner
         self._load_reference: Callable[[], Callable[[Pixels], Result]] = load_reference
         self._reference: Callable[[Pixels], Result] | None = None
@@ -56,7 +79,14 @@ class TowerEmbedder(Generic[Result]):
 
     def resize(self, image: Image.Image) -> UInt8Array:
         """Bring upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
-        return self._resize(image)
+        return self._processor.resize(image)
+
+    def pillow_resize(self, size: tuple[int, int]) -> PillowResize | None:
+        """Say how Pillow does the same with pixels of `size`, (width, height), if it does."""
+        if not self._processor.resizes_with_pillow:
+            return None
+        height, width = self._processor.target_size(size[1], size[0])
+        return PillowResize((width, height), self._processor.resample)
 
     @property
     def batches_in_flight(self) -> int:

@@ -1,12 +1,13 @@
 """Encoded image bytes to upright RGB pixels, or an `ImageError`; no network, no disk."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from types import MappingProxyType
+from typing import NamedTuple
 
-import numpy as np
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from app.errors import (
@@ -80,24 +81,30 @@ class DecodedImage:
     warnings: tuple[str, ...]
 
 
-def _take_for_granted(_: int) -> None:
-    """Reserve nothing: for a caller who has the memory."""
-
-
 def decode_image(
-    data: bytes,
-    limits: DecodeLimits,
-    *,
-    reserve: Callable[[int], object] = _take_for_granted,
-    least_side: int | None = None,
+    data: bytes, limits: DecodeLimits, *, least_side: int | None = None
 ) -> DecodedImage:
     """Decode one image: first frame, EXIF orientation applied, on white, 8 bits, RGB.
 
     With `least_side` a JPEG may be decoded at a half, quarter or eighth of its size, as long as no
-    side falls below it. `reserve` hears how many bytes of memory that will take at most, before it
-    takes them; it may wait until there are as many. Raises an `ImageError`: over a limit, of
-    another format, truncated or broken.
+    side falls below it. Raises an `ImageError`: over a limit, of another format, truncated or
+    broken.
     """
+    with open_image(data, limits) as opened:
+        return opened.read(least_side)
+
+
+class OpenImage(NamedTuple):
+    """An image whose header has been read; `size` is the upright width and height."""
+
+    size: tuple[int, int]
+    decode_bytes: int
+    read: Callable[[int | None], DecodedImage]
+
+
+@contextmanager
+def open_image(data: bytes, limits: DecodeLimits) -> Iterator[OpenImage]:
+    """Read an image's header; raises an `ImageError`, as reading its pixels does."""
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"more than {limits.max_image_bytes} bytes")
     image_format = sniff_format(data, limits.formats)
@@ -108,8 +115,12 @@ def decode_image(
             _check_size(image.size, limits)
             if jpeg is not None:
                 check_jpeg(jpeg, image.size)
-            reserve(_most_decode_bytes(image, image_format))
-            return _read_pixels(image, image_format.upper(), least_side)
+            size = image.size[::-1] if _orientation(image) in _ON_ITS_SIDE else image.size
+            yield OpenImage(
+                size,
+                _most_decode_bytes(image, image_format),
+                lambda least: _read_pixels(image, image_format.upper(), least),
+            )
     except ImageError:
         raise
     except Exception as error:  # Pillow raises seven types on broken files
@@ -182,6 +193,8 @@ def _scale_16_bit(image: Image.Image, noted: list[str]) -> Image.Image:
     clear_value = image.info.get("transparency")
     if clear_value is None:
         return grey
+    import numpy as np
+
     opaque = Image.fromarray(np.where(np.asarray(image) == clear_value, 0, 255).astype(np.uint8))
     return Image.merge("LA", (grey, opaque))
 

@@ -15,6 +15,7 @@ import httpx
 _REPOSITORY = Path(__file__).parents[2]
 _START_S = 90
 _CLIENT_TIMEOUT_S = 60
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class ServiceProcess:
     log_file: Path
 
     @property
-    def proc(self) -> Path:
-        return Path("/proc") / str(self.process.pid)
+    def decoders(self) -> list[int]:
+        """The ids of the processes that decode for it."""
+        children = self.proc / "task" / str(self.process.pid) / "children"
+        return [int(pid) for pid in children.read_text().split()]
 
     @property
     def log(self) -> str:
@@ -47,19 +50,35 @@ class ServiceProcess:
         return self._status_bytes("VmRSS")
 
     def cost_of(self, work: Callable[[], httpx.Response]) -> tuple[httpx.Response, Cost]:
-        """Do some work with the service and tell what it cost it."""
-        (self.proc / "clear_refs").write_text("5")  # begins a new VmHWM
+        """Do some work with the service and tell what it cost it, its decoders included."""
+        for proc in self._procs:
+            (proc / "clear_refs").write_text("5")  # begins a new VmHWM
         resident, cpu_s = self.resident_bytes, self._cpu_s()
         answer = work()
         return answer, Cost(self._cpu_s() - cpu_s, self._status_bytes("VmHWM") - resident)
 
+    @property
+    def proc(self) -> Path:
+        return Path("/proc") / str(self.process.pid)
+
+    @property
+    def _procs(self) -> list[Path]:
+        return [self.proc, *(Path("/proc") / str(pid) for pid in self.decoders)]
+
     def _status_bytes(self, name: str) -> int:
-        lines = (self.proc / "status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+        lines = [line for proc in self._procs for line in (proc / "status").open()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
     def _cpu_s(self) -> float:
-        user, system = (self.proc / "stat").read_text().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """Add up user and system time, of those also that have ended."""
+        ended = self._ticks(self.proc, slice(13, 15))
+        return (
+            ended + sum(self._ticks(proc, slice(11, 13)) for proc in self._procs)
+        ) / _TICKS_PER_S
+
+    @staticmethod
+    def _ticks(proc: Path, fields: slice) -> int:
+        return sum(map(int, (proc / "stat").read_text().rpartition(")")[2].split()[fields]))
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import threading
 
 import pytest
 
-from app.engine import in_flight, preparing
+from app.engine import in_flight
 from app.engine.embedder import StartError
 from app.engine.lifecycle import Engine, Status
 from app.engine.protocol import Embedder, SelfTestError
-from app.engine.service import Embedded, EmbeddingService
-from app.errors import NotReadyError, WorkerDeadError
+from app.engine.service import EmbeddingService
+from app.errors import ImagesFailedError, NotReadyError, WorkerDeadError
+from app.intake import decode_process
 from app.intake.decode import DecodeLimits
 from tests.app.fake_embedder import ENDS_THREAD, FakeEmbedder
 from tests.app.images import plain_png
@@ -108,6 +109,7 @@ def test_an_engine_without_its_thread_is_dead() -> None:
     assert status_of(engine) == "dead"
     with pytest.raises(WorkerDeadError):
         engine.require_service()
+    asyncio.run(engine.close(WAIT_S))
 
 
 def test_a_stalled_device_is_told_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,45 +134,29 @@ def test_a_stalled_device_is_told_and_nobody_waits_for_it(monkeypatch: pytest.Mo
             with pytest.raises(WorkerDeadError):
                 engine.require_service()
             await watching
-
-    try:
-        asyncio.run(scenario())
-    finally:
         fake.gate.set()
+        await engine.close(WAIT_S)
+
+    asyncio.run(scenario())
 
 
-def test_decoders_that_all_hang_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(preparing, "_STALL_S", 0.0)
-    engine, gate = Engine(build), threading.Event()
-    entered = threading.Semaphore(0)
-
-    def hang() -> bytes:
-        entered.release()
-        assert gate.wait(WAIT_S)
-        return plain_png((10, 0, 0))
-
-    def embed() -> asyncio.Task[Embedded]:
-        work = engine.require_service().embed(
-            [hang], patches=False, partial=False, timeout_s=WAIT_S
-        )
-        return asyncio.create_task(work)
+def test_decoders_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(decode_process, "_START", "raise SystemExit(3)")
+    engine = Engine(build)
 
     async def scenario() -> None:
         await engine.start(FakeEmbedder)
-        first = embed()
-        await asyncio.to_thread(entered.acquire)
-        assert status_of(engine) == "ok", "one is left"
-        second = embed()
-        await asyncio.to_thread(entered.acquire)
+        assert status_of(engine) == "ok", "nobody knows yet"
+        with pytest.raises(ImagesFailedError, match="images cannot be decoded"):
+            await engine.require_service().embed(
+                [lambda: plain_png((10, 0, 0))], patches=False, partial=False, timeout_s=WAIT_S
+            )
         assert status_of(engine) == "stalled"
         with pytest.raises(WorkerDeadError):
             engine.require_service()
         async with asyncio.timeout(WAIT_S):
             await engine.watch()  # ends: the process is to end, too
-        gate.set()
-        await asyncio.gather(first, second)
-        assert status_of(engine) == "ok"
         await engine.close(WAIT_S)
 
     asyncio.run(scenario())

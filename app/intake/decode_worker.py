@@ -1,0 +1,100 @@
+"""The process that decodes images for the service: one at a time, within limits that hold.
+
+The kernel ends it when an image takes more CPU time than any of its size needs, and refuses it
+more memory than that. Whatever becomes of it, the service starts another. It imports as little as
+it can: it is started often, and a hostile file may take it over.
+"""
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from app.allocator import configure_allocators
+from app.errors import ImageError
+from app.intake.allowance import Allowance
+from app.intake.decode import DecodeLimits, OpenImage, open_image
+from app.intake.message_line import MessageLine
+
+_COPIES_OF_FILE = 3
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STATM = Path("/proc/self/statm")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    """Decode what comes over the inherited socket, until its other end closes."""
+    line = MessageLine(socket.socket(fileno=int(sys.argv[1])))
+    given = json.loads(sys.argv[2])
+    limits = DecodeLimits(**given["limits"] | {"formats": frozenset(given["limits"]["formats"])})
+    allowance = Allowance(*given["allowance"])
+    _settle()
+    line.send({})
+    with suppress(EOFError, OSError):  # the service is gone
+        while True:
+            _serve(line, limits, allowance)
+
+
+def _settle() -> None:
+    """Become what may be killed at any time, and can do little else than decode."""
+    # The service ends this process when it is done with it, which is later than such a signal.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    configure_allocators()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    with suppress(OSError):  # when memory runs out, this process is to go, not the service
+        Path("/proc/self/oom_score_adj").write_text("500")
+    # What libraries say of a file is in the file's words, and no line for a log.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _serve(line: MessageLine, limits: DecodeLimits, allowance: Allowance) -> None:
+    head, data = line.receive(limits.max_image_bytes + 1)
+    _allow_memory(allowance.spare_bytes + _COPIES_OF_FILE * len(data))
+    _allow_cpu(allowance.cpu_s)
+    try:
+        with open_image(bytes(data), limits) as opened:
+            width, height = opened.size
+            line.send({"size": opened.size, "memory": opened.decode_bytes})
+            wanted, _ = line.receive(0)
+            left_s, _ = signal.getitimer(signal.ITIMER_PROF)
+            _allow_cpu(left_s + allowance.cpu_s_per_pixel * width * height)
+            _allow_memory(allowance.spare_bytes + _COPIES_OF_FILE * len(data) + opened.decode_bytes)
+            answer, pixels = _decode(opened, head["least_side"], wanted["resize"])
+    except ImageError as error:
+        answer, pixels = {"code": error.code, "message": error.message}, b""
+    except Exception as error:  # noqa: BLE001 # a fault of ours, for the service to log
+        answer, pixels = {"fault": type(error).__name__}, b""
+    finally:
+        _allow_cpu(0)
+    line.send(answer, pixels)
+
+
+def _decode(
+    opened: OpenImage, least_side: int | None, resize: list[Any] | None
+) -> tuple[dict[str, Any], bytes]:
+    decoded = opened.read(least_side)
+    pixels = decoded.pixels if resize is None else decoded.pixels.resize(*resize)
+    seen = {"size": decoded.size, "format": decoded.format, "warnings": decoded.warnings}
+    return seen | {"pixels_size": pixels.size}, pixels.tobytes()
+
+
+def _allow_cpu(seconds: float) -> None:
+    """Let the kernel end this process after so much CPU time from now; 0 is no limit."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def _allow_memory(wanted_bytes: int) -> None:
+    """Let the process have so much more memory than it has now, where the system can tell."""
+    with suppress(OSError):
+        pages = int(_STATM.read_bytes().split()[5])
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = pages * _PAGE_BYTES + wanted_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
