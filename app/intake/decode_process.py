@@ -120,6 +120,13 @@ class DecodeProcess:
             tuple(head["warnings"]),
         )
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that the process has used; 0 where the system does not tell."""
+        with suppress(OSError):
+            return time.clock_gettime((~self._process.pid << 3) | 2)  # clock_getcpuclockid(3)
+        return 0.0
+
     def close(self) -> None:
         """End the process; from any thread, and for good."""
         with self._starting:
@@ -193,7 +200,7 @@ class DecodeProcess:
         poll.register(self._line, select.POLLIN)
         used_s, idle_looks = -1.0, 0
         while not poll.poll(_LOOK_EVERY_MS):
-            before_s, used_s = used_s, _cpu_s(self._process.pid)
+            before_s, used_s = used_s, self.cpu_s
             idle_looks = idle_looks + 1 if used_s == before_s else 0
             if idle_looks == looks:
                 raise ImageSuspiciousError(_TAKES_TOO_LONG)
@@ -215,13 +222,6 @@ class DecodeProcess:
 
 def _closing() -> DrainingError:
     return DrainingError("the service is shutting down", retry_after_s=5)
-
-
-def _cpu_s(pid: int) -> float:
-    """Return the CPU time that a process has used; 0 where the system does not tell."""
-    with suppress(OSError):
-        return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid(3) makes it
-    return 0.0
 
 
 def _environment() -> dict[str, str]:

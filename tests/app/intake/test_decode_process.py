@@ -188,7 +188,7 @@ def test_a_decoder_that_computes_is_waited_for(
     decode(process, plain_png((1, 2, 3)))
     monkeypatch.setattr(decode_process, "_LOOK_EVERY_MS", 1)
     clock = iter(range(10**6))
-    monkeypatch.setattr(decode_process, "_cpu_s", lambda _: next(clock))
+    monkeypatch.setattr(DecodeProcess, "cpu_s", property(lambda _: next(clock)))
 
     assert len(decode(process, encode(large, "JPEG")).rgb) == 3 * 5000 * 4000
 
