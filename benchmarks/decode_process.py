@@ -11,7 +11,7 @@ from functools import partial
 from PIL import Image
 
 from app.intake.decode import DecodeLimits, decode_image
-from app.intake.decode_process import DecodeProcess, PillowResize
+from app.intake.decode_process import DecodeProcess, Grant, PillowResize
 from benchmarks.material import encode, photograph_of_size
 from benchmarks.report import Report, Row, show_machine
 from benchmarks.timing import time_interleaved
@@ -98,7 +98,7 @@ def _decode_here(data: bytes) -> object:
 
 
 def _decode_there(process: DecodeProcess, data: bytes) -> object:
-    return process.decode(data, None, lambda _: _INPUT)
+    return process.decode(data, None, lambda _: _INPUT, Grant(8 * 2**20, _INPUT))
 
 
 if __name__ == "__main__":

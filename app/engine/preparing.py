@@ -19,13 +19,23 @@ from app.engine.remote import RemoteImage, prepare_remote
 from app.engine.running_mean import RunningMean
 from app.errors import ImageUndecodableError, ServiceError
 from app.intake.decode import DecodeLimits
-from app.intake.decode_process import DecodeProcess, Opened, PillowResize, Received
+from app.intake.decode_process import (
+    NOTHING_GRANTED,
+    DecodeProcess,
+    Grant,
+    Opened,
+    PillowResize,
+    Received,
+)
 from app.intake.memory import DecodeMemory
 
 _log = structlog.get_logger(__name__)
 
 # Weight of the newest image in the running mean of seconds that decoding takes.
 _SECONDS_WEIGHT = 0.05
+# Images of so few bytes, up to 0.7 megapixels of a JPEG, are decoded without asking for memory: the
+# answer would take a tenth as long as the work.
+_GRANTED_BYTES = 8 * 2**20
 
 ImageSource = Callable[[], bytes]
 """Gives the encoded bytes of one image; runs on the decode pool and may raise a `ServiceError`."""
@@ -59,7 +69,7 @@ class Preparer:
     """Decodes and resizes images in processes, as many as the machine has cores.
 
     Each is waited for by a thread. `decode_memory` is the bytes that images being decoded may take
-    together.
+    together, but for small ones.
     """
 
     def __init__(
@@ -70,6 +80,7 @@ class Preparer:
         # Half as much again as the model's input leaves the resize enough: docs/performance.md.
         self._least_side = 3 * embedder.info.image_size // 2 if fast else None
         self._memory = DecodeMemory(decode_memory)
+        self._granted = _granted_by(embedder)
         self._processes = [DecodeProcess(limits) for _ in range(os.cpu_count() or 1)]
         self._idle: SimpleQueue[DecodeProcess] = SimpleQueue()
         for process in self._processes:
@@ -110,7 +121,7 @@ class Preparer:
         try:
             with ExitStack() as held:  # until the image is small
                 reserve = partial(self._reserve, held)
-                received = process.decode(source(), self._least_side, reserve)
+                received = process.decode(source(), self._least_side, reserve, self._granted)
                 pixels = self._resized(received)
             self._seconds.note(time.monotonic() - start)
             return PreparedImage(pixels, self._seen(received, pixels))
@@ -145,3 +156,10 @@ class Preparer:
         if not self._pretrained:
             warnings += ("random_weights",)
         return SeenImage(width, height, received.format, warnings, (input_height, input_width))
+
+
+def _granted_by(embedder: Embedder) -> Grant:
+    if embedder.info.naflex:
+        return NOTHING_GRANTED  # each size is resized to another
+    side = embedder.info.image_size
+    return Grant(_GRANTED_BYTES, embedder.pillow_resize((side, side)))

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -65,6 +65,16 @@ class PillowResize(NamedTuple):
     resample: int
 
 
+class Grant(NamedTuple):
+    """What a process need not ask for: so much memory, and what to resize an image to."""
+
+    decode_bytes: int
+    resize: PillowResize | None
+
+
+NOTHING_GRANTED = Grant(-1, None)
+
+
 class Received(NamedTuple):
     """Upright RGB pixels, 3 bytes each and row by row, and what the process says of their image.
 
@@ -90,6 +100,7 @@ class DecodeProcess:
 
     def __init__(self, limits: DecodeLimits, allowance: Allowance = FOR_ANY_IMAGE) -> None:
         self._limits = limits
+        self._most_pixel_bytes = 3 * limits.max_pixels
         self._allowance = allowance
         self._closed = False
         self._ready = False
@@ -99,14 +110,29 @@ class DecodeProcess:
         """Whether the latest process did not even start."""
         self._start()
 
-    def decode(self, data: bytes, least_side: int | None, on_open: OnOpen) -> Received:
+    def decode(
+        self,
+        data: bytes,
+        least_side: int | None,
+        on_open: OnOpen,
+        granted: Grant = NOTHING_GRANTED,
+    ) -> Received:
         """Decode one image as `decode_image` does, then resize it as `on_open` says, if it does.
 
         `on_open` hears what decoding takes before it is taken, and may wait until there is so much.
+        It is not asked about images that get by with what is `granted`.
         Raises an `ImageError`; `InternalError` when no process starts, `DrainingError` once closed.
         """
         with self._decoding:
-            head, payload = self._ask(data, least_side, on_open)
+            head, payload = self._ask(
+                {
+                    "least_side": least_side,
+                    "granted_bytes": granted.decode_bytes,
+                    "resize": granted.resize,
+                },
+                data,
+                on_open,
+            )
         if "code" in head:
             raise _ERRORS[head["code"]](head["message"])
         if "fault" in head:
@@ -135,12 +161,12 @@ class DecodeProcess:
         with self._decoding:
             self._line.close()
 
-    def _ask(self, data: bytes, least_side: int | None, on_open: OnOpen) -> Message:
+    def _ask(self, request: dict[str, Any], data: bytes, on_open: OnOpen) -> Message:
         """Talk with the process, and end it when it is of no more use."""
         if self._process.poll() is not None:
             self._restart()
         try:
-            return self._converse(data, least_side, on_open)
+            return self._converse(request, data, on_open)
         except (EOFError, OSError, ValueError):
             self._end()
             raise self._explain_death() from None
@@ -148,17 +174,17 @@ class DecodeProcess:
             self._end()  # it waits for an answer that nobody will give
             raise
 
-    def _converse(self, data: bytes, least_side: int | None, on_open: OnOpen) -> Message:
+    def _converse(self, request: dict[str, Any], data: bytes, on_open: OnOpen) -> Message:
         if not self._ready:
             self._receive(0, _STARTING_LOOKS)
             self._ready, self.broken = True, False
-        self._line.send({"least_side": least_side}, data)
-        opened = self._receive(0)
-        if "memory" not in opened.head:
-            return opened
-        resize = on_open(Opened(tuple(opened.head["size"]), opened.head["memory"]))
+        self._line.send(request, data)
+        answer = self._receive(self._most_pixel_bytes)
+        if "memory" not in answer.head:
+            return answer
+        resize = on_open(Opened(tuple(answer.head["size"]), answer.head["memory"]))
         self._line.send({"resize": resize})
-        return self._receive(3 * self._limits.max_pixels)
+        return self._receive(self._most_pixel_bytes)
 
     def _restart(self) -> None:
         with self._starting:

@@ -25,6 +25,7 @@ _COPIES_OF_FILE = 3
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STATM = Path("/proc/self/statm")
+_DATA_PAGES = 5  # its field of what RLIMIT_DATA limits
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -61,13 +62,14 @@ def _serve(line: MessageLine, limits: DecodeLimits, allowance: Allowance) -> Non
     _allow_cpu(allowance.cpu_s)
     try:
         with open_image(bytes(data), limits) as opened:
+            if opened.decode_bytes > head["granted_bytes"]:
+                line.send({"size": opened.size, "memory": opened.decode_bytes})
+                head |= line.receive(0).head
             width, height = opened.size
-            line.send({"size": opened.size, "memory": opened.decode_bytes})
-            wanted, _ = line.receive(0)
             left_s, _ = signal.getitimer(signal.ITIMER_PROF)
             _allow_cpu(left_s + allowance.cpu_s_per_pixel * width * height)
             _allow_memory(allowance.spare_bytes + _COPIES_OF_FILE * len(data) + opened.decode_bytes)
-            answer, pixels = _decode(opened, head["least_side"], wanted["resize"])
+            answer, pixels = _decode(opened, head["least_side"], head["resize"])
     except ImageError as error:
         answer, pixels = {"code": error.code, "message": error.message}, b""
     except Exception as error:  # noqa: BLE001 # a fault of ours, for the service to log
@@ -94,7 +96,7 @@ def _allow_cpu(seconds: float) -> None:
 def _allow_memory(wanted_bytes: int) -> None:
     """Let the process have so much more memory than it has now, where the system can tell."""
     with suppress(OSError):
-        pages = int(_STATM.read_bytes().split()[5])
+        pages = int(_STATM.read_bytes().split()[_DATA_PAGES])
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limit = pages * _PAGE_BYTES + wanted_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

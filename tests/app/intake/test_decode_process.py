@@ -20,7 +20,7 @@ from app.errors import (
 from app.intake import decode_process
 from app.intake.allowance import FOR_ANY_IMAGE
 from app.intake.decode import DecodeLimits, decode_image
-from app.intake.decode_process import DecodeProcess, Opened, PillowResize, Received
+from app.intake.decode_process import DecodeProcess, Grant, Opened, PillowResize, Received
 from tests.app.images import encode, oriented, plain_png, scene, truncated_jpeg
 
 FORMATS = ("bmp", "gif", "jpeg", "png", "webp")
@@ -93,6 +93,22 @@ def test_memory_and_upright_size_are_told_before_pixels_are_decoded(process: Dec
     process.decode(encode(stored, "JPEG", exif=exif), None, listen)
 
     assert heard == [Opened((60, 40), 60 * 40 * 12)]
+
+
+def test_what_is_granted_is_not_asked_for(process: DecodeProcess) -> None:
+    asked: list[Opened] = []
+    grant = Grant(2**20, PillowResize((4, 4), Image.Resampling.BICUBIC))
+
+    def ask(opened: Opened) -> PillowResize:
+        asked.append(opened)
+        return PillowResize((5, 5), Image.Resampling.BICUBIC)
+
+    small = process.decode(encode(scene(1)), None, ask, grant)
+    large = process.decode(encode(scene(1, (600, 400))), None, ask, grant)
+
+    assert small.pixels_size == (4, 4)
+    assert large.pixels_size == (5, 5)
+    assert [opened.size for opened in asked] == [(600, 400)]
 
 
 def test_errors_of_an_image_cross_as_what_they_are(process: DecodeProcess) -> None:
