@@ -66,7 +66,9 @@ class ServiceProcess:
         return [self.proc, *(Path("/proc") / str(pid) for pid in self.decoders)]
 
     def _status_bytes(self, name: str) -> int:
-        lines = [line for proc in self._procs for line in (proc / "status").open()]
+        lines = [
+            line for proc in self._procs for line in (proc / "status").read_text().splitlines()
+        ]
         return sum(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
     def _cpu_s(self) -> float:
