@@ -3,17 +3,8 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 
-_EXTENSIONS = MappingProxyType(
-    {
-        "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
-        "png": (".png",),
-        "webp": (".webp",),
-        "gif": (".gif",),
-        "bmp": (".bmp", ".dib"),
-    }
-)
+from app.intake.formats import FORMATS
 
 
 def find_files(
@@ -26,7 +17,7 @@ def find_files(
     followed, links to folders only when named, so that no loop is walked. What cannot be listed is
     taken as a file, for its failure to be told.
     """
-    extensions = tuple(ending for name in formats for ending in _EXTENSIONS[name])
+    extensions = tuple(ending for name in formats for ending in FORMATS[name].extensions)
     own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 # follows no links
     found: dict[str, str] = {}
     for argument in map(str, arguments):

@@ -1,14 +1,8 @@
 """What image format bytes are in, told by their first bytes and never by a name or header."""
 
 from app.errors import UnsupportedImageFormatError
+from app.intake.formats import FORMATS
 
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"BM", "bmp"),
-)
 # Known by name only, so that the refusal can say what was sent.
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II*\x00", "TIFF"),
@@ -49,6 +43,4 @@ def sniff_format(data: bytes, allowed: frozenset[str]) -> str:
 
 
 def _known_format(data: bytes) -> str | None:
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
-    return next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
+    return next((name for name, kind in FORMATS.items() if kind.signature.match(data)), None)

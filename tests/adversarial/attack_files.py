@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from PIL import Image
 
@@ -18,6 +18,8 @@ MIB = 2**20
 _ALMOST_THE_LARGEST_FILE = 20 * MIB - 10_000
 
 _EXIF = b"Exif\0\0"
+# An extension that is over at its first block; Pillow skips what follows, to the next empty one.
+_BEHIND_AN_EMPTY_BLOCK = b"!\x01\0;" + b"a" * 59 + b"\0"
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,14 @@ def _scan_bomb_behind_a_false_end() -> bytes:
     return bomb[:its_tables] + _segment(0xFE, b"\xff\xd9") + bomb[its_tables:]
 
 
+def _scan_bomb_behind_a_short_segment(marker: int, length: int) -> bytes:
+    """Hide the scans behind a segment shorter than its length, which libjpeg goes over."""
+    whole = encode(Image.new("L", (2_000, 2_000)), "JPEG", progressive=True)
+    scan = whole.rindex(b"\xff\xda")
+    hidden = bytes((0xFF, marker, 0, length)) + whole[scan:-2] * 2_000
+    return whole[:-2] + hidden + b"\xff\xd9"
+
+
 def _flood(part: bytes) -> bytes:
     return part * (_ALMOST_THE_LARGEST_FILE // len(part))
 
@@ -211,6 +221,12 @@ _TOO_LARGE: dict[str, Callable[[], bytes]] = {
         _still("BMP")[:18] + struct.pack("<ii", 30_000, 30_000) + _still("BMP")[26:]
     ),
     "WebP of 9400 x 9400 in 34 bytes": lambda: _lossless_webp(9_400, 9_400),
+    "GIF of a frame far beyond its screen behind an empty block": lambda: _gif_with(
+        _BEHIND_AN_EMPTY_BLOCK
+        + b"!\xf9\4\x09\0\0\0\0,"
+        + struct.pack("<4HB", 0, 0, 13_000, 13_000, 0)
+        + b"\2\2\x44\1\0;"
+    ),
     "PNG of 1 x 60000": lambda: _grey_png(1, 60_000),
     "PNG of 60000 x 1": lambda: _grey_png(60_000, 1),
     "JPEG of 1 x 65500": lambda: encode(Image.new("L", (1, 65_500)), "JPEG"),
@@ -227,24 +243,36 @@ _SUSPICIOUS: dict[str, Callable[[], bytes]] = {
         _segment(0xE1, _EXIF + bytes(1_000)) * 10_000
     ),
     "JPEG of millions of empty segments": lambda: _jpeg_with(_flood(_segment(0xE1, b""))),
-    "JPEG of 20 MB of padding among its pixels": lambda: (
-        _jpeg()[:-2] + _flood(b"\xff") + _jpeg()[-2:]
+    **{
+        f"JPEG of 2000 scans behind a segment FF{marker:02X} of length {length}": partial(
+            _scan_bomb_behind_a_short_segment, marker, length
+        )
+        for marker in (0xFE, 0xE5, 0xDC)
+        for length in (0, 1)
+    },
+    "JPEG of 20 MB of tables": lambda: _jpeg_with(
+        _flood(_segment(0xDB, (b"\0" + b"\1" * 64) * 1_000))
     ),
-    "WebP of two million chunks": lambda: _webp_with(_flood(b"abcd\0\0\0\0")),
+    "JPEG of millions of empty tables between its scans": lambda: (
+        _jpeg(progressive=True)[:-2] + _flood(_segment(0xC4, b""))
+    ),
+    "WebP of two million chunks": lambda: _webp_with(_flood(b"abcd\0\0\0\0"), xmp=b"<x/>"),
+    "WebP of a million frames without pixels": lambda: _webp_with(
+        _flood(b"ANMF\x10\0\0\0" + bytes(16)), animated=True
+    ),
     "PNG of 200000 texts": lambda: _png_with(_chunk(b"tEXt", b"a\0b") * 200_000),
     "PNG of a million unknown chunks": lambda: _png_with(_flood(_chunk(b"abCd"))),
     "PNG of a million chunks behind its pixels": lambda: (
         _still("PNG")[:-12] + _flood(_chunk(b"abCd")) + _chunk(b"IEND")
     ),
-    "PNG of 15000 colour profiles": lambda: _png_with(
-        _text_chunk(b"iCCP", zlib.compress(bytes(MIB - 1), 9)) * 15_000
+    "GIF of millions of extensions": lambda: _gif_with(_flood(b"!\x01\1a\0")),
+    "GIF of millions of blocks behind an empty one": lambda: _gif_with(
+        _BEHIND_AN_EMPTY_BLOCK[:-1] + _flood(b"\x01a") + b"\0"
     ),
-    "PNG of 15000 texts that break while they inflate": lambda: _png_with(
-        _text_chunk(b"zTXt", _broken_zeros()) * 15_000
+    "GIF of millions of blocks behind a loop count that is missing": lambda: _gif_with(
+        b"!\xff\x0bNETSCAPE2.0\0" + _flood(b"\x01a") + b"\0"
     ),
-    "GIF of millions of extensions": lambda: _gif_with(_flood(b"!\x01\0")),
     "GIF of millions of one-byte blocks": lambda: _still("GIF")[:-2] + _flood(b"\x01a") + b"\0;",
-    "GIF of 20 MB of padding": lambda: _gif_with(_flood(b"\0")),
     "BMP of millions of runs": lambda: _run_length_bmp(7_000, 7_000, _flood(b"\1\1")),
     "BMP of millions of line ends": lambda: _run_length_bmp(7_000, 7_000, _flood(b"\0\0")),
     "BMP of 48 million pixels in few runs": lambda: _run_length_bmp(
@@ -253,12 +281,6 @@ _SUSPICIOUS: dict[str, Callable[[], bytes]] = {
 }
 
 _UNDECODABLE: dict[str, Callable[[], bytes]] = {
-    "PNG with 200 MiB of zTXt": lambda: _png_with(_text_chunk(b"zTXt", _zeros_packed(200))),
-    "PNG with 200 MiB of iTXt": lambda: _png_with(_text_chunk(b"iTXt", _zeros_packed(200))),
-    "PNG with 200 MiB of iCCP": lambda: _png_with(_text_chunk(b"iCCP", _zeros_packed(200))),
-    "PNG with 60 MiB of zTXt in 60 chunks": lambda: _png_with(
-        _text_chunk(b"zTXt", zlib.compress(bytes(MIB - 1), 9)) * 60
-    ),
     "PNG with a wrong checksum over its header": lambda: _bad_checksum(b"IHDR"),
     "PNG with a damaged byte among its pixels": _damaged_pixels,
     "PNG of no width": lambda: png_claiming(0, 10),
@@ -296,6 +318,18 @@ _HARMLESS: dict[str, Callable[[], bytes]] = {
     "PNG of 1 x 16384": lambda: _grey_png(1, 16_384),
     "PNG of 16384 x 1": lambda: _grey_png(16_384, 1),
     "PNG of 2 x 16000": lambda: _grey_png(2, 16_000),
+    "PNG of 15000 colour profiles": lambda: _png_with(
+        _text_chunk(b"iCCP", zlib.compress(bytes(MIB - 1), 9)) * 15_000
+    ),
+    "PNG of 15000 texts that break while they inflate": lambda: _png_with(
+        _text_chunk(b"zTXt", _broken_zeros()) * 15_000
+    ),
+    "PNG with 200 MiB of zTXt": lambda: _png_with(_text_chunk(b"zTXt", _zeros_packed(200))),
+    "PNG with 200 MiB of iTXt": lambda: _png_with(_text_chunk(b"iTXt", _zeros_packed(200))),
+    "PNG with 200 MiB of iCCP": lambda: _png_with(_text_chunk(b"iCCP", _zeros_packed(200))),
+    "PNG with 60 MiB of zTXt in 60 chunks": lambda: _png_with(
+        _text_chunk(b"zTXt", zlib.compress(bytes(MIB - 1), 9)) * 60
+    ),
     "PNG with one large colour profile": lambda: _png_with(
         _text_chunk(b"iCCP", zlib.compress(bytes(500_000)))
     ),
@@ -317,6 +351,22 @@ _HARMLESS: dict[str, Callable[[], bytes]] = {
     "WebP with an orientation of two million fractions": lambda: encode(
         scene(1), "WEBP", exif=_fractions(2_000_000)
     ),
+    "JPEG of 20 MB of fill among its pixels": lambda: _jpeg()[:-2] + _flood(b"\xff") + _jpeg()[-2:],
+    "JPEG of 20 MB of fill behind a comment of no length": lambda: (
+        _jpeg(progressive=True)[:-2] + b"\xff\xfe\0\0" + _flood(b"\xff") + b"\xff\xd9"
+    ),
+    "JPEG of 20 MB of short runs of fill": lambda: (
+        _jpeg()[:-2] + _flood(b"\xff" * 4_095 + b"\0") + _jpeg()[-2:]
+    ),
+    "GIF of 20 MB of padding": lambda: _gif_with(_flood(b"\0")),
+    "GIF of millions of blocks behind its frame": lambda: (
+        _still("GIF")[:-1] + b"!\xfe" + _flood(b"\x01a") + b"\0;"
+    ),
+    "WebP of two million chunks behind its pixels": lambda: _webp_with(_flood(b"abcd\0\0\0\0")),
+    "PNG with 20 MB of XMP": lambda: _png_with(
+        _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + _flood(b"tiff:Orientation"))
+    ),
+    "PNG with 20 MB behind its end": lambda: _still("PNG") + _flood(b"\0"),
     "JPEG with 20 MB of padding": lambda: _jpeg_with(_flood(b"\xff")),
     "JPEG with 20 MB between its segments": lambda: (
         _jpeg()[:20] + bytes(20 * MIB - 10_000) + _jpeg()[20:]
@@ -334,6 +384,9 @@ _HARMLESS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def _webp_with(chunks: bytes) -> bytes:
-    content = _still("WEBP")[8:] + chunks
+def _webp_with(chunks: bytes, *, animated: bool = False, **options: bytes) -> bytes:
+    """Put chunks behind a WebP's; with metadata or frames it is read to its end."""
+    frames = [(255, 0, 0), (0, 0, 255)]
+    whole = animation(frames, "WEBP") if animated else encode(scene(1), "WEBP", **options)
+    content = whole[8:] + chunks
     return b"RIFF" + _u32(len(content)) + content

@@ -15,7 +15,7 @@ from app.errors import (
     ImageTruncatedError,
     ImageUndecodableError,
 )
-from app.intake.decode import DecodedImage, DecodeLimits, decode_image
+from app.intake.decode import DecodedImage, DecodeLimits, decode_image, open_image
 from app.settings import Settings
 from tests.app.images import animation, encode, oriented, plain, png_claiming, scene
 
@@ -343,3 +343,37 @@ def test_only_jpegs_are_decoded_at_a_reduced_scale() -> None:
         1600,
         1200,
     )
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (60, 40)), (6, (40, 60))])
+def test_an_image_that_is_open_tells_its_upright_size_before_it_is_read(
+    orientation: int, size: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+
+    with open_image(encode(scene(1), "JPEG", exif=exif), LIMITS) as image:
+        assert image.size == size
+        assert image.decode_bytes == 60 * 40 * 12
+        decoded = image.read()
+
+    assert decoded.size == decoded.pixels.size == size
+
+
+def test_a_reduced_image_that_is_open_tells_its_full_size() -> None:
+    with open_image(encode(scene(0, (800, 600)), "JPEG"), LIMITS) as image:
+        assert image.size == (800, 600)
+        assert image.read(least_side=300).pixels.size == (400, 300)
+
+
+def test_memory_is_reserved_after_the_header_and_before_the_pixels() -> None:
+    whole = encode(scene(1), "PNG")
+    reserved: list[int] = []
+
+    with pytest.raises(ImageTruncatedError):
+        decode_image(whole[: len(whole) // 2], LIMITS, reserve=reserved.append)
+    assert reserved == [60 * 40 * 10]
+
+    with pytest.raises(ImageTooLargeError):
+        decode_image(png_claiming(16_385, 1), LIMITS, reserve=reserved.append)
+    assert len(reserved) == 1

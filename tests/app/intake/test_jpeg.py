@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from app.errors import ImageSuspiciousError
+from app.errors import ImageSuspiciousError, ImageTruncatedError
 from app.intake.decode import DecodeLimits, decode_image
-from app.intake.jpeg import JpegOutline, check_jpeg
+from app.intake.jpeg import JpegOutline
 
 LIMITS = DecodeLimits(20 * 2**20, 50_000_000, 16384, frozenset({"jpeg"}))
 
@@ -88,8 +88,18 @@ def orientation(value: int) -> bytes:
         b"\xff" * 1_000,
         segment(0xFE, b"") + bytes(1_000),
         segment(0xFE, b"") + b"\xff\x00" * 100,
+        segment(0xE5, bytes(16)) * 1_200,
+        b"\xff\xfe\0\0",
+        b"\xff\xe5\0\1",
+        b"\xff\xdc\0\0",
+        segment(0xE0, b"JFIF\0\1"),
+        segment(0xEE, b"Adobe"),
     ],
-    ids=["comment", "profile", "pictures", "photoshop", "padding", "junk", "escaped"],
+    ids=[
+        *("comment", "profile", "pictures", "photoshop", "padding", "junk", "escaped"),
+        *("many", "empty comment", "empty application data", "empty DNL", "short JFIF"),
+        "short Adobe",
+    ],
 )
 def test_what_the_pixels_do_not_need_does_not_change_them(head: bytes) -> None:
     assert np.array_equal(pixels_of(with_head(head)), pixels_of(jpeg(64)))
@@ -124,18 +134,44 @@ def test_what_follows_the_image_does_not_count() -> None:
 FILL = b"\xff" * 5_000
 
 
-@pytest.mark.parametrize(
-    "end", [FILL + b"\xff\xd9", FILL + b"\xd0\0\xff\xd9", FILL + b"\0", FILL, FILL + b"\xff\xfe\0"]
-)
-def test_long_padding_among_the_pixels_is_refused(end: bytes) -> None:
-    with pytest.raises(ImageSuspiciousError, match="padding"):
-        decode_image(jpeg(64)[:-2] + end, LIMITS)
+ENDS = {
+    "fill before the end": FILL + b"\xff\xd9",
+    "fill before a restart": FILL + b"\xd0\0\xff\xd9",
+    "fill before what is skipped": FILL + b"\xff\xfe\0\0\xff\xd9",
+    "fill before a pixel": FILL + b"\0\xff\xd9",
+    "fill behind the end": b"\xff\xd9" + FILL,
+    "fill for an end": FILL,
+    "zeros behind the end": b"\xff\xd9" + bytes(8192),
+    "zeros for an end": bytes(8192),
+    "half an end": b"\xff",
+    "no end": b"",
+    "another beginning": b"\xff\xd8\xff\xe0",
+    "half a segment": b"\xff\xfe\0\x50",
+}
 
 
-@pytest.mark.parametrize("end", [b"\xff" * 100 + b"\xd9", b"\xff\xd9" + FILL])
-def test_other_padding_is_not(end: bytes) -> None:
-    """What is short may be an encoder's, what is behind the image anything."""
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_an_image_that_is_whole_is_read_however_it_ends(end: bytes) -> None:
+    """As on cards with erased sectors, and after transfers that stop a little early."""
     assert np.array_equal(pixels_of(jpeg(64)[:-2] + end), pixels_of(jpeg(64)))
+
+
+@pytest.mark.parametrize("lost", [10, 100, 1_000])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd8", b"\xff\xf0"], ids=["nothing", "SOI", "JPG0"])
+def test_an_image_that_is_not_whole_is_not_filled_up(lost: int, end: bytes) -> None:
+    with pytest.raises(ImageTruncatedError):
+        decode_image(jpeg(64)[: -2 - lost] + end, LIMITS)
+
+
+def test_a_run_of_fill_among_the_pixels_is_read_as_by_pillow() -> None:
+    """A sector of a card that was erased: it stands for one byte of FF, and what follows is off."""
+    whole = jpeg(256)
+    middle = len(whole) // 2
+    data = whole[:middle] + b"\xff" * 16_384 + b"\0" + whole[middle:]
+    with Image.open(BytesIO(data)) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+
+    assert np.array_equal(pixels_of(data), expected)
 
 
 def test_an_end_marker_inside_a_segment_hides_no_scans() -> None:
@@ -146,9 +182,27 @@ def test_an_end_marker_inside_a_segment_hides_no_scans() -> None:
         decode_image(hidden, LIMITS)
 
 
-def test_thousands_of_segments_are_refused() -> None:
+@pytest.mark.parametrize("marker", [0xFE, 0xE5, 0xDC])
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_segment_shorter_than_its_length_hides_no_scans(marker: int, length: int) -> None:
+    """Libjpeg reads on behind the length."""
+    bomb = repeat_last_scan(jpeg(64, progressive=True), 2_000)
+    last = bomb.rindex(b"\xff\xda")
+    hidden = bytes((0xFF, marker, 0, length))
+    with pytest.raises(ImageSuspiciousError, match="scans"):
+        decode_image(bomb[:-2] + hidden + bomb[last:-2] * 2_000 + bomb[-2:], LIMITS)
+
+
+def test_tens_of_thousands_of_segments_are_refused() -> None:
     with pytest.raises(ImageSuspiciousError, match="segments"):
-        decode_image(with_head(segment(0xE1, b"") * 1_000), LIMITS)
+        decode_image(with_head(segment(0xE1, b"") * 10_000), LIMITS)
+
+
+def test_thousands_of_tables_are_refused() -> None:
+    """Four are in use; Pillow reads each in Python."""
+    tables = segment(0xDB, (b"\0" + b"\1" * 64) * 1_000)
+    with pytest.raises(ImageSuspiciousError, match="tables"):
+        decode_image(with_head(tables + tables), LIMITS)
 
 
 def test_a_large_arithmetic_coded_jpeg_is_refused() -> None:
@@ -160,6 +214,6 @@ def test_a_large_arithmetic_coded_jpeg_is_refused() -> None:
 
 
 def test_a_small_arithmetic_coded_jpeg_may_be_shorter_than_a_bit_a_block() -> None:
-    check_jpeg(JpegOutline(b"", scans=1, arithmetic=True), (1_000, 1_000))
+    JpegOutline(b"", scans=1, arithmetic=True).check_size((1_000, 1_000))
     with pytest.raises(ImageSuspiciousError, match="short"):
-        check_jpeg(JpegOutline(b"", scans=1, arithmetic=False), (1_000, 1_000))
+        JpegOutline(b"", scans=1, arithmetic=False).check_size((1_000, 1_000))

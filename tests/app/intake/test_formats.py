@@ -1,0 +1,39 @@
+"""The records of the formats, and what importing them brings along."""
+
+import subprocess
+import sys
+from typing import get_args
+
+from PIL import Image
+
+from app.intake.formats import FORMATS
+from app.settings import ImageFormat
+
+
+def test_there_is_a_record_for_each_format_that_settings_may_name() -> None:
+    assert set(FORMATS) == set(get_args(ImageFormat))
+    assert all(name == record.name for name, record in FORMATS.items())
+
+
+def test_no_two_formats_share_a_name_of_a_file() -> None:
+    endings = [ending for record in FORMATS.values() for ending in record.extensions]
+    assert len(endings) == len(set(endings))
+
+
+def test_pillow_can_open_every_format() -> None:
+    Image.preinit()
+    assert {name.upper() for name in FORMATS} <= set(Image.OPEN)
+
+
+def test_decoding_is_imported_without_what_is_heavy() -> None:
+    """A process that only decodes imports it."""
+    script = (
+        "import sys, app.intake.decode as decode\n"
+        "print(sorted({'torch', 'numpy', 'fastapi', 'pydantic'} & set(sys.modules)))\n"
+        "from PIL import Image; print(sorted(Image.OPEN))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert shown.stdout.split(b"\n")[:2] == [
+        b"[]",
+        b"['BMP', 'DIB', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP']",
+    ]
