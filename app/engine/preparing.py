@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from app.engine.protocol import Embedder, UInt8Array
 from app.engine.remote import RemoteImage, prepare_remote
 from app.engine.running_mean import RunningMean
+from app.engine.turn_executor import TurnExecutor
 from app.errors import ImageUndecodableError, ServiceError
 from app.intake.decode import DecodedImage, DecodeLimits, decode_image
 from app.intake.memory import DecodeMemory
@@ -69,7 +71,7 @@ class Preparer:
         self._least_side = 3 * embedder.info.image_size // 2 if fast else None
         self._memory = DecodeMemory(decode_memory)
         self._threads = os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        self._pool = TurnExecutor(ThreadPoolExecutor(self._threads, thread_name_prefix="decode"))
         self._seconds = RunningMean(_SECONDS_WEIGHT)
         self._begun_at: dict[int, float] = {}  # of the image that each busy thread is at
 
@@ -89,19 +91,20 @@ class Preparer:
         """Whether they have been there twice as long."""
         return self._stuck_for_s > 2 * _STALL_S
 
-    def begin(self, source: ImageSource | RemoteImage) -> Preparing:
-        """Queue one image; errors come as values."""
+    def begin(self, source: ImageSource | RemoteImage, owner: object = None) -> Preparing:
+        """Queue one image; errors come as values. Owners take turns, each with its oldest image."""
+        submit = partial(self._pool.submit, owner)
         if isinstance(source, RemoteImage):
-            return prepare_remote(source, self._prepare, self._pool)
+            return prepare_remote(source, self._prepare, submit)
         held = [source]
-        preparing = self._pool.submit(lambda: self._prepare(held.pop()))
+        preparing = submit(lambda: self._prepare(held.pop()))
         # Cancelled, it may wait for its thread for long, and would keep the image's bytes.
         preparing.add_done_callback(lambda _: held.clear())
         return preparing
 
     def close(self) -> None:
         """End the threads; what they have not begun they never will."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
 
     @property
     def _stuck_for_s(self) -> float:
