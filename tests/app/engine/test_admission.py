@@ -82,6 +82,16 @@ def test_a_request_in_parts_counts_until_its_last_image_is_through() -> None:
     fill(door, 1)
 
 
+def test_a_request_that_is_through_has_no_more_turns() -> None:
+    door = admission(10.0)
+    for permits in fill(door, *[1] * 20):
+        permits.release(0)
+    fill(door, 64)
+
+    fill(door, *[1] * 14)
+    refusal(door)
+
+
 def test_small_requests_cannot_add_up_without_bound() -> None:
     door = admission(2000.0)
     fill(door, *[64] * 64)

@@ -1,6 +1,7 @@
 """Encoded images to vectors: permits, deadlines, order, partial failure."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -226,6 +227,33 @@ def test_a_single_image_rides_in_the_next_batch_beside_a_request_that_fills_the_
     assert [len(batch.colours) for batch in fake.batches] == [4, 4, 4, 1], "batches stay full"
 
 
+def test_a_single_image_is_decoded_before_the_rest_of_a_large_request(
+    fake: FakeEmbedder,
+) -> None:
+    service = EmbeddingService(fake, decode_limits=LIMITS, max_wait_s=0, queue_images=100)
+    threads, go_on, decoded = os.cpu_count() or 1, threading.Event(), list[str]()
+
+    def source(name: str) -> bytes:
+        go_on.wait(WAIT_S)
+        decoded.append(name)
+        return plain_png((1, 0, 0))
+
+    async def scenario() -> None:
+        requests = [["large"] * (threads + 20), ["single"]]
+        work = [
+            asyncio.create_task(embed(service, [partial(source, name) for name in names]))
+            for names in requests
+        ]
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*work)
+
+    run(scenario)
+    service.close(WAIT_S)
+    # All threads are at the large one; then come at most three more, as many as there are threads.
+    assert decoded.index("single") < 2 * threads + 3
+
+
 def test_a_permit_comes_back_with_each_image() -> None:
     """Not with the answer: others may come in before a large request is through."""
     admitted: list[int] = []
@@ -236,7 +264,7 @@ def test_a_permit_comes_back_with_each_image() -> None:
             return super().begin(pixels, patches)
 
     watched = EmbeddingService(Watching(max_batch_size=4), decode_limits=LIMITS, max_wait_s=0)
-    sources = [*red(10, RAISES, 12, 13, 14, 15, 16, 17, 18), lambda: NO_IMAGE]
+    sources = [lambda: NO_IMAGE, *red(10, RAISES, 12, 13, 14, 15, 16, 17, 18)]
     run(lambda: embed(watched, sources, on_error="partial"))
     watched.close(WAIT_S)
 
