@@ -34,6 +34,7 @@ class Budget:
 
 _MODEL = "base, bfloat16, batch 8"
 _TINY = "tiny model, concurrency 16"
+_BESIDE = "base, single images beside 64-image requests"
 _PLAIN = "of plain FastAPI + transformers with OMP_NUM_THREADS=1"
 _PLAIN_AS_IS = "of the same without OMP_NUM_THREADS=1"
 
@@ -80,6 +81,23 @@ BUDGETS: tuple[Budget, ...] = (
         "serving.base.c16.of_in_process",
         at_least=0.95,
     ),
+    Budget(
+        f"{_BESIDE}: p50, batches beyond idle",
+        "serving.base.beside_bulk.p50_batches",
+        at_most=3,
+    ),
+    Budget(
+        f"{_BESIDE}: p99, batches beyond idle",
+        "serving.base.beside_bulk.p99_batches",
+        at_most=3,
+    ),
+    Budget(
+        f"{_BESIDE}: longest time without an answer, s",
+        "serving.base.beside_bulk.longest_gap_s",
+        at_most=3,
+    ),
+    Budget(f"{_BESIDE}: refused", "serving.base.beside_bulk.refused", at_most=0),
+    Budget(f"{_BESIDE}: bulk images/s of alone", "serving.base.beside_bulk.bulk_rate"),
     Budget(f"{_TINY}: CPU {_PLAIN}", "serving.tiny.c16.cpu_of_plain_one_thread", at_most=0.50),
     Budget(f"{_TINY}: CPU {_PLAIN_AS_IS}", "serving.tiny.c16.cpu_of_plain"),
     Budget(

@@ -3,8 +3,9 @@
 `python -m benchmarks.serving [--quick]`
 
 With the tiny model what is left is the service itself; with the base model what counts is how much
-of the model's speed arrives at a client. Servers are processes of their own on loopback and take
-turns; the client shares the machine with them.
+of the model's speed arrives at a client, and how long single images wait beside requests of many.
+Servers are processes of their own on loopback and take turns; the client shares the machine with
+them.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.observe.logs import configure_logs
+from benchmarks.beside_bulk import report_beside_bulk
 from benchmarks.chart import can_draw, draw_chart
 from benchmarks.client import Load, put_under_load
 from benchmarks.growth import growth_rows
@@ -34,12 +36,13 @@ _TITLE = "640x480 JPEG, lower quartile of rounds; percentiles over all of them"
 
 @dataclass(frozen=True)
 class _Plan:
-    """One comparison: how many connections, how long, how often."""
+    """One comparison: how many connections, how long, how often; and requests of many images."""
 
     shape: str
     concurrencies: Sequence[int]
     window_s: float
     rounds: int
+    bulk_requests: int = 0
 
 
 class _Seen:
@@ -95,11 +98,11 @@ def _parse_options() -> argparse.Namespace:
 
 def _plans(options: argparse.Namespace) -> list[_Plan]:
     if options.quick:
-        plans = {"tiny": _Plan(TINY, (1, 16), 2, 2), "base": _Plan(BASE, (16,), 8, 2)}
+        plans = {"tiny": _Plan(TINY, (1, 16), 2, 2), "base": _Plan(BASE, (16,), 8, 2, 2)}
     else:
         plans = {
             "tiny": _Plan(TINY, _CONCURRENCIES, 4, options.rounds or 5),
-            "base": _Plan(BASE, _CONCURRENCIES, 15, options.rounds or 3),
+            "base": _Plan(BASE, _CONCURRENCIES, 15, options.rounds or 3, 8),
         }
     return [plan for name, plan in plans.items() if options.only in (None, name)]
 
@@ -116,6 +119,8 @@ def _compare(report: Report, plan: _Plan, jpeg: bytes, largest_request: int) -> 
         _report_comparison(report, plan, seen, in_process)
         rows = growth_rows(services[OURS].server, jpeg, largest_request)
         report.add_table(f"{plan.shape}: images in one request, one connection", rows)
+        if plan.bulk_requests:
+            report_beside_bulk(report, checkpoint.folder, jpeg, plan.bulk_requests)
 
 
 def _run_round(

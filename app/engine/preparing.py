@@ -17,6 +17,7 @@ from PIL import Image
 from app.engine.protocol import Embedder, UInt8Array
 from app.engine.remote import RemoteImage, prepare_remote
 from app.engine.running_mean import RunningMean
+from app.engine.turn_executor import TurnExecutor
 from app.errors import ImageUndecodableError, ServiceError
 from app.intake.decode import DecodeLimits
 from app.intake.decode_process import (
@@ -85,7 +86,8 @@ class Preparer:
         self._idle: SimpleQueue[DecodeProcess] = SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
-        self._pool = ThreadPoolExecutor(len(self._processes), thread_name_prefix="decode")
+        threads = ThreadPoolExecutor(len(self._processes), thread_name_prefix="decode")
+        self._pool = TurnExecutor(threads)
         self._seconds = RunningMean(_SECONDS_WEIGHT)
 
     @property
@@ -99,19 +101,20 @@ class Preparer:
         """Whether decoding processes do not even start."""
         return all(process.broken for process in self._processes)
 
-    def begin(self, source: ImageSource | RemoteImage) -> Preparing:
-        """Queue one image; errors come as values."""
+    def begin(self, source: ImageSource | RemoteImage, owner: object = None) -> Preparing:
+        """Queue one image; errors come as values. Owners take turns, each with its oldest image."""
+        submit = partial(self._pool.submit, owner)
         if isinstance(source, RemoteImage):
-            return prepare_remote(source, self._prepare, self._pool)
+            return prepare_remote(source, self._prepare, submit)
         held = [source]
-        preparing = self._pool.submit(lambda: self._prepare(held.pop()))
+        preparing = submit(lambda: self._prepare(held.pop()))
         # Cancelled, it may wait for its thread for long, and would keep the image's bytes.
         preparing.add_done_callback(lambda _: held.clear())
         return preparing
 
     def close(self) -> None:
         """End processes and threads; what they have not begun they never will."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
         for process in self._processes:
             process.close()
 

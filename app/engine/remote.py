@@ -5,9 +5,10 @@ No decode thread ever waits for the network.
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -31,9 +32,11 @@ class RemoteImage:
 
 
 def prepare_remote(
-    image: RemoteImage, prepare: Callable[[Callable[[], bytes]], Prepared], pool: Executor
+    image: RemoteImage,
+    prepare: Callable[[Callable[[], bytes]], Prepared],
+    submit: Callable[[Callable[[], None]], Future[None]],
 ) -> Future[Prepared | ServiceError]:
-    """Fetch an image, then run `prepare` on `pool`; return a future like the pool's own.
+    """Fetch an image, then `submit` a call of `prepare`; return a future like that of a pool.
 
     Cancelling it ends a fetch, but not a `prepare` that has begun. Errors are its values.
     """
@@ -49,7 +52,7 @@ def prepare_remote(
                 held = [data]
                 del data
                 try:
-                    await asyncio.wrap_future(pool.submit(run, held))
+                    await asyncio.wrap_future(submit(partial(run, held)))
                 finally:
                     held.clear()  # a cancelled job may wait for its thread for long
         except ServiceError as error:

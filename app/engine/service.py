@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.engine.admission import Admission
+from app.engine.admission import Admission, Permits
 from app.engine.batcher import Batcher
 from app.engine.forward import ImageVectors, Outcome
 from app.engine.job import Job
 from app.engine.preparing import ImageSource, PreparedImage, Preparer, Preparing, SeenImage
-from app.engine.protocol import Embedder, ModelInfo, UInt8Array
+from app.engine.protocol import Embedder, ModelInfo
 from app.engine.remote import RemoteImage
 from app.errors import (
     DeadlineExceededError,
@@ -86,13 +86,13 @@ class EmbeddingService:
         raises `ImagesFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
         after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute.
         """
-        self.admission.admit(len(sources), timeout_s)
+        permits = self.admission.admit(len(sources), timeout_s)
         preparing: list[Preparing] = []
         outcomes: Sequence[EmbeddedImage | ServiceError] = ()
         try:
-            preparing.extend(map(self._preparer.begin, sources))
+            preparing.extend(self._preparer.begin(source, owner=permits) for source in sources)
             async with asyncio.timeout(timeout_s):
-                embedded = await self._embed(preparing, patches=patches, partial=partial)
+                embedded = await self._embed(preparing, permits, patches=patches, partial=partial)
             outcomes = embedded.outcomes
         except ImagesFailedError as error:
             outcomes = [failed for _, failed in error.details]
@@ -100,9 +100,10 @@ class EmbeddingService:
         except TimeoutError:
             raise DeadlineExceededError("the time for this request ran out") from None
         finally:
-            for image in preparing:
-                self._release_after(image)
-            self.admission.release(len(sources) - len(preparing))
+            for index, image in enumerate(preparing):
+                _release_after(image, permits, index)
+            for index in range(len(preparing), len(sources)):
+                permits.release(index)
             _count(outcomes, dropped=len(sources) - len(outcomes))
         return embedded
 
@@ -111,20 +112,12 @@ class EmbeddingService:
         self.batcher.stop(timeout_s)
         self._preparer.close()
 
-    def _release_after(self, image: Preparing) -> None:
-        """Give an image's permit back: now, or when a decode that cannot be interrupted has ended.
-
-        Its caller may have left or run out of time before; the machine is no less busy for it.
-        """
-        image.cancel()  # if it has not begun, it need not
-        image.add_done_callback(lambda _: self.admission.release())
-
     def _images_per_s(self) -> float:
         """Return the rate of the slower of decoding and inference; 0 before the first batch."""
         return min(self.batcher.images_per_s, self._preparer.images_per_s)
 
     async def _embed(
-        self, preparing: Sequence[Preparing], *, patches: bool, partial: bool
+        self, preparing: Sequence[Preparing], permits: Permits, *, patches: bool, partial: bool
     ) -> Embedded:
         stage_s: dict[str, float] = {}
         outcomes: dict[int, EmbeddedImage | ServiceError] = {}
@@ -132,11 +125,13 @@ class EmbeddingService:
         for index, image in enumerate(await _prepared(preparing, stage_s)):
             if isinstance(image, ServiceError):
                 outcomes[index] = image
+                permits.release(index)
             else:
                 prepared[index] = image
         _raise_if_failed(outcomes, len(preparing), partial=partial)
-        pixels = [image.pixels for image in prepared.values()]
-        vectors = await self._compute(pixels, patches, stage_s)
+        pixels, places = [image.pixels for image in prepared.values()], [*prepared]
+        job = Job(pixels, patches, on_settled=lambda index: permits.release(places[index]))
+        vectors = await self._compute(job, stage_s)
         for (index, image), outcome in zip(prepared.items(), vectors, strict=True):
             if isinstance(outcome, ServiceError):
                 outcomes[index] = outcome
@@ -145,16 +140,22 @@ class EmbeddingService:
         _raise_if_failed(outcomes, len(preparing), partial=partial)
         return Embedded([outcomes[index] for index in range(len(preparing))], stage_s)
 
-    async def _compute(
-        self, pixels: Sequence[UInt8Array], patches: bool, stage_s: dict[str, float]
-    ) -> list[Outcome]:
-        job = Job(pixels, patches)
+    async def _compute(self, job: Job, stage_s: dict[str, float]) -> list[Outcome]:
         self.batcher.submit(job)
         outcomes = await asyncio.wrap_future(job.future)
         started_at = job.started_at or job.queued_at
         stage_s["queue"] = started_at - job.queued_at
         stage_s["forward"] = time.monotonic() - started_at
         return outcomes
+
+
+def _release_after(image: Preparing, permits: Permits, index: int) -> None:
+    """Give an image's permit back: now, or when a decode that cannot be interrupted has ended.
+
+    Its caller may have left or run out of time before; the machine is no less busy for it.
+    """
+    image.cancel()  # if it has not begun, it need not
+    image.add_done_callback(lambda _: permits.release(index))
 
 
 async def _prepared(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from app.engine.admission import Admission
+from app.engine.admission import Admission, Permits
 from app.errors import QueueFullError
 
 PATIENT_S = 60.0
@@ -15,10 +15,10 @@ def admission(rate: float, *, least_images: int = 4, queue_images: int | None = 
     return Admission(lambda: rate, least_images=least_images, queue_images=queue_images)
 
 
-def refusal(admission: Admission, timeout_s: float = PATIENT_S) -> QueueFullError:
-    """Return the error of a refused image."""
+def refusal(admission: Admission, images: int = 1, timeout_s: float = PATIENT_S) -> QueueFullError:
+    """Return the error of a refused request."""
     with pytest.raises(QueueFullError) as refused:
-        admission.admit(1, timeout_s)
+        admission.admit(images, timeout_s)
     return refused.value
 
 
@@ -34,42 +34,129 @@ def test_a_given_number_is_the_limit() -> None:
     assert admission(10.0, queue_images=7).limit == 7
 
 
+def fill(admission: Admission, *requests: int) -> list[Permits]:
+    """Let in requests of so many images."""
+    return [admission.admit(images, PATIENT_S) for images in requests]
+
+
 def test_images_are_let_in_up_to_the_limit_and_again_when_others_left() -> None:
     door = admission(2.0)
-    for _ in range(6):
-        door.admit(1, PATIENT_S)
+    first, *_ = fill(door, *[1] * 6)
     refusal(door)
-    door.release()
-    door.admit(1, PATIENT_S)
+    first.release(0)
+    fill(door, 1)
     refusal(door)
 
 
 def test_a_large_request_is_let_in_where_one_image_would_be() -> None:
     door = admission(2.0)
-    door.admit(5, PATIENT_S)
+    fill(door, *[1] * 5)
 
-    door.admit(64, PATIENT_S)
+    fill(door, 64)
 
     assert door.images == 69
     refusal(door)
 
 
+def test_beside_one_that_fills_the_queue_there_is_room_for_those_whose_turn_comes_sooner() -> None:
+    door = admission(10.0)
+    fill(door, 64)
+
+    refusal(door, 10)  # its last turn comes after 30 of the 64
+    fill(door, 9)
+    fill(door, *[1] * 13)
+
+    assert door.images == 64 + 9 + 13
+    refusal(door)  # 31 before it: with 15 others, 15 turns and 16 places of the oldest
+
+
+def test_a_request_in_parts_counts_until_its_last_image_is_through() -> None:
+    door = admission(10.0)
+    large, *_ = fill(door, 64, *[1] * 14)
+    for index in range(63):
+        large.release(index)
+    fill(door, *[1] * 15)
+    refusal(door)
+
+    large.release(63)
+    fill(door, 1)
+
+
+def test_a_request_that_is_through_has_no_more_turns() -> None:
+    door = admission(10.0)
+    for permits in fill(door, *[1] * 20):
+        permits.release(0)
+    fill(door, 64)
+
+    fill(door, *[1] * 14)
+    refusal(door)
+
+
+def test_small_requests_cannot_add_up_without_bound() -> None:
+    door = admission(2000.0)
+    fill(door, *[64] * 64)
+
+    assert door.images == 4096
+    refusal(door)
+
+
+def test_a_permit_is_given_back_once() -> None:
+    door = admission(10.0)
+    permits = door.admit(3, PATIENT_S)
+    for index in (0, 0, 2, 0, 2):
+        permits.release(index)
+
+    assert door.images == 1
+    permits.release(1)
+    assert door.images == 0
+
+
 def test_who_cannot_wait_as_long_is_refused_at_once() -> None:
     door = admission(10.0)
-    door.admit(20, PATIENT_S)
+    fill(door, *[1] * 20)
 
     refusal(door, timeout_s=1.9)
     door.admit(1, timeout_s=2.1)
 
 
-@pytest.mark.parametrize(("images", "soonest", "latest"), [(4, 1, 2), (20, 10, 11), (900, 30, 30)])
-def test_a_refusal_says_when_the_queue_is_worked_off(
-    images: int, soonest: int, latest: int
-) -> None:
-    door = admission(2.0 if images > 4 else 1000.0, queue_images=4)
-    door.admit(images, PATIENT_S)
+def test_who_comes_beside_a_large_request_need_not_have_the_patience_for_all_of_it() -> None:
+    door = admission(10.0)
+    fill(door, 64)
 
-    told = {refusal(door).retry_after_s for _ in range(50)}
+    refusal(door, timeout_s=0.2)
+    door.admit(1, timeout_s=0.4)
+    refusal(door, 8, timeout_s=2.0)
+
+
+def test_before_the_body_is_read_a_request_may_be_of_one_image() -> None:
+    door = admission(10.0)
+    fill(door, 64)
+    door.require_room(PATIENT_S)
+    fill(door, *[1] * 14)
+
+    with pytest.raises(QueueFullError):
+        door.require_room(PATIENT_S)
+
+
+@pytest.mark.parametrize(
+    ("rate", "waiting", "images", "timeout_s", "soonest", "latest"),
+    [
+        (10.0, [1] * 30, 1, PATIENT_S, 1, 2),  # one has to go
+        (10.0, [1] * 29 + [64], 1, PATIENT_S, 4, 5),  # 61 ahead, 29 are not too many
+        (10.0, [64], 64, PATIENT_S, 4, 5),  # 64 ahead, 29 are not too many
+        (10.0, [64], 10, PATIENT_S, 1, 2),  # 30 ahead
+        (10.0, [64], 8, 0.4, 3, 3),  # 24 ahead, and it can wait for 4
+        (1.0, [64], 64, PATIENT_S, 30, 30),
+        (0.0, [64], 64, PATIENT_S, 1, 1),
+    ],
+)
+def test_a_refusal_says_when_there_will_be_room_for_this_request(
+    rate: float, waiting: list[int], images: int, timeout_s: float, soonest: int, latest: int
+) -> None:
+    door = admission(rate)
+    fill(door, *waiting)
+
+    told = {refusal(door, images, timeout_s).retry_after_s for _ in range(50)}
 
     assert told <= set(range(soonest, latest + 1))
 
@@ -81,11 +168,12 @@ def test_permits_are_exact_under_many_threads() -> None:
     def come_and_go() -> None:
         for _ in range(500):
             try:
-                door.admit(1, PATIENT_S)
+                permits = door.admit(2, PATIENT_S)
             except QueueFullError:
                 continue
             admitted.append(door.images)
-            door.release()
+            permits.release(0)
+            permits.release(1)
 
     threads = [threading.Thread(target=come_and_go) for _ in range(8)]
     for thread in threads:
@@ -95,4 +183,4 @@ def test_permits_are_exact_under_many_threads() -> None:
 
     assert door.images == 0
     assert admitted
-    assert max(admitted) <= 10
+    assert max(admitted) <= 11, "the last with room may go over it"

@@ -95,7 +95,7 @@ def test_a_batch_that_is_not_full_waits_and_grows(batcher: Batcher, fake: FakeEm
     fake.gate.set()
 
     assert [results_of(job) for job in jobs] == [[*range(7)], [20]]
-    assert reds_of(fake) == [[0, 1, 2, 3], [4, 5, 6, 20]]
+    assert reds_of(fake) == [[0, 1, 2, 3], [4, 5, 20, 6]]
 
 
 def test_a_batch_is_not_full_of_cancelled_images(batcher: Batcher, fake: FakeEmbedder) -> None:
@@ -108,7 +108,7 @@ def test_a_batch_is_not_full_of_cancelled_images(batcher: Batcher, fake: FakeEmb
     fake.gate.set()
 
     assert [len(results_of(job)) for job in jobs] == [1, 4, 2, 1]
-    assert reds_of(fake) == [[1], [10, 11, 12, 13], [20, 21, 30]]
+    assert reds_of(fake) == [[1], [10, 11, 12, 20], [13, 30, 21]]
 
 
 def test_no_more_than_two_batches_are_in_flight(batcher: Batcher, fake: FakeEmbedder) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from app.engine.device import configure_device, explain_device_errors
-from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError
+from app.engine.device import configure_device, explain_device_errors, pick_dtype
+from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError, StartError
 
 # cudaError_t
 MEMORY_ALLOCATION, ILLEGAL_ADDRESS = 2, 700
@@ -74,3 +74,58 @@ def test_attention_of_cudnn_is_for_nobody_on_cuda() -> None:
 
     configure_device(torch.device("cuda"))
     assert not cudnn_is_enabled()
+
+
+@pytest.mark.parametrize(
+    ("instruction_sets", "dtype"),
+    [
+        ((), torch.float32),
+        (("avx2",), torch.float32),
+        (("avx2", "avx512_f", "avx512_vnni"), torch.float32),
+        (("avx512_bf16",), torch.bfloat16),
+        (("amx_bf16",), torch.bfloat16),
+        (("amx_int8", "amx_tile"), torch.float32),
+        (("avx512_bf16", "amx_bf16"), torch.bfloat16),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_computes_it(
+    monkeypatch: pytest.MonkeyPatch, instruction_sets: tuple[str, ...], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: dict.fromkeys(instruction_sets, True)
+    )
+
+    assert pick_dtype("auto", torch.device("cpu")) == dtype
+    assert pick_dtype("float32", torch.device("cpu")) == torch.float32
+
+
+def test_an_instruction_set_that_is_named_and_not_there_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    absent = {"avx512_bf16": False, "amx_bf16": False, "avx512_vnni": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: absent)
+
+    assert pick_dtype("auto", torch.device("cpu")) == torch.float32
+    with pytest.raises(StartError):
+        pick_dtype("int8", torch.device("cpu"))
+
+
+def test_int8_needs_its_own_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+
+    assert pick_dtype("int8", torch.device("cpu")) == torch.int8
+    with pytest.raises(StartError):
+        pick_dtype("int8", torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_auto_on_cuda_goes_by_the_device_and_not_by_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+
+    assert pick_dtype("auto", torch.device("cuda")) == dtype

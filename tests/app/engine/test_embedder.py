@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from app.engine.embedder import StartError, load_embedder
-from app.engine.protocol import DeviceOutOfMemoryError, Vectors
+from app.engine.protocol import DeviceOutOfMemoryError, UInt8Array, Vectors
 from app.engine.tower_embedder import TowerEmbedder
 from model import modeling_siglip_vision_fused
 from model.modeling_siglip_vision_fused import FusedEncoderLayer
@@ -61,6 +61,12 @@ def start_error(model: Path | str, **options: object) -> str:
 def checkpoint(tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path) -> Path:
     """A copy of the tiny checkpoint that a test may change."""
     return Path(copytree(tiny_checkpoint.folder, tmp_path / "checkpoint"))
+
+
+def draw_pixels(embedder: TowerEmbedder[Vectors], count: int) -> UInt8Array:
+    """Draw images at the model's input size: (count, side, side, 3)."""
+    side = embedder.info.image_size
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
 def embed_all(
@@ -190,13 +196,47 @@ def test_lack_of_memory_is_told_by_whoever_waits(
         wait()
 
 
-def test_auto_takes_a_dtype_that_there_is(tiny_checkpoint: ReferenceCheckpoint) -> None:
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_the_dtype_of_the_device(
+    tiny_checkpoint: ReferenceCheckpoint, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
 
     info = load(tiny_checkpoint.folder, dtype="auto").info
 
     assert info.dtype == ("bfloat16" if native else "float32")
+
+
+def test_float32_is_computed_with_packed_weights(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    """Without them all vectors are right, and only a benchmark would tell."""
+    embedder = load(tiny_checkpoint.folder, dtype="float32")
+    image = draw_pixels(embedder, 1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        embedder.embed(image)  # one image is computed in this thread
+
+    calls = [event.name for event in profile.events()].count("mkldnn::_linear_pointwise")
+    layers = tiny_checkpoint.model.config.num_hidden_layers
+    assert calls == 4 * layers + 1, "attention in and out, both of the MLP; and the patches"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8])
+def test_neighbours_change_no_bit_of_a_vector(
+    tiny_checkpoint: ReferenceCheckpoint, dtype: str, count: int
+) -> None:
+    embedder = load(tiny_checkpoint.folder, dtype=dtype, max_batch_size=8)
+    pixels = draw_pixels(embedder, 2 * count)
+    batch, others = pixels[:count], pixels[count:].copy()
+    expected = embedder.embed(batch, patches=True)
+    for place in range(count):
+        others[place] = batch[place]
+        result = embedder.embed(others, patches=True)
+        others[place] = pixels[count + place]
+
+        np.testing.assert_array_equal(result.pooled[place], expected.pooled[place])
+        assert result.patches is not None
+        assert expected.patches is not None
+        np.testing.assert_array_equal(result.patches[place], expected.patches[place])
 
 
 def test_a_hub_model_keeps_its_name_and_commit(

@@ -189,8 +189,13 @@ def test_an_engine_that_never_loaded_can_be_closed() -> None:
         engine.require_service()
 
 
-def test_the_uptime_grows() -> None:
+def test_the_uptime_is_counted_from_when_the_engine_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("app.engine.lifecycle.time.monotonic", lambda: now)
     engine = Engine(build)
-    first = engine.uptime_s
+    assert engine.uptime_s == 0
 
-    assert 0 <= first <= engine.uptime_s
+    now = 1003.5
+    assert engine.uptime_s == 3.5

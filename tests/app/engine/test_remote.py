@@ -60,7 +60,7 @@ def describe(source: Callable[[], bytes]) -> tuple[bytes, str]:
 def test_bytes_are_prepared_on_the_pool_and_then_let_go(pool: ThreadPoolExecutor) -> None:
     async def run() -> None:
         source = Source()
-        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool)
+        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool.submit)
         source.arrive.set()
         assert await asyncio.wrap_future(prepared) == (b"image", "decode_0")
         await asyncio.sleep(0.05)
@@ -78,7 +78,7 @@ def test_what_goes_wrong_is_a_value_without_its_frames(
 ) -> None:
     async def run() -> None:
         source = Source(fail_with=raised)
-        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool)
+        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool.submit)
         source.arrive.set()
         error = await asyncio.wrap_future(prepared)
         assert isinstance(error, outcome)
@@ -91,7 +91,7 @@ def test_what_goes_wrong_is_a_value_without_its_frames(
 def test_cancelled_while_it_is_fetched_it_ends_at_once(pool: ThreadPoolExecutor) -> None:
     async def run() -> None:
         source = Source()
-        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool)
+        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool.submit)
         await asyncio.sleep(0)
         assert source.opened == 1
         assert prepared.cancel()
@@ -109,7 +109,7 @@ def test_cancelled_while_it_waits_for_a_thread_it_gives_up_its_bytes(
         blocker = pool.submit(busy.wait, _WAIT_S)
         source = Source()
         source.arrive.set()
-        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool)
+        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool.submit)
         await asyncio.sleep(0.05)
         assert prepared.cancel()
         await asyncio.sleep(0.05)
@@ -135,7 +135,7 @@ def test_a_preparation_that_runs_is_not_cancelled_and_keeps_its_slot(
 
         source = Source()
         source.arrive.set()
-        prepared = prepare_remote(RemoteImage(source.fetched), prepare, pool)
+        prepared = prepare_remote(RemoteImage(source.fetched), prepare, pool.submit)
         assert await asyncio.to_thread(begun.wait, _WAIT_S)
         assert not prepared.cancel()
         assert source.closed == 0
@@ -153,7 +153,7 @@ def test_a_pool_that_ends_leaves_nobody_waiting(pool: ThreadPoolExecutor) -> Non
         pool.submit(busy.wait, _WAIT_S)
         source = Source()
         source.arrive.set()
-        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool)
+        prepared = prepare_remote(RemoteImage(source.fetched), describe, pool.submit)
         await asyncio.sleep(0.05)
         pool.shutdown(wait=False, cancel_futures=True)
         with pytest.raises((CancelledError, asyncio.CancelledError)):

@@ -1,6 +1,7 @@
 """Encoded images to vectors: permits, deadlines, order, partial failure."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from app.engine.preparing import ImageSource
+from app.engine.protocol import Pixels, Vectors
 from app.engine.service import Embedded, EmbeddedImage, EmbeddingService
 from app.errors import (
     DeadlineExceededError,
@@ -153,21 +155,36 @@ def test_a_source_may_refuse_for_itself(service: EmbeddingService) -> None:
     assert codes_of(embedded) == [None, "invalid_base64"]
 
 
+async def fill(service: EmbeddingService, fake: FakeEmbedder) -> list[asyncio.Task[Embedded]]:
+    """Fill the queue with eight requests of one image, of which the first is being computed."""
+    fake.gate.clear()
+    waiting = [asyncio.create_task(embed(service, red(1)))]
+    await asyncio.to_thread(fake.wait_until_entered)
+    waiting += [asyncio.create_task(embed(service, red(shade))) for shade in range(2, 9)]
+    await asyncio.sleep(0)
+    return waiting
+
+
+async def finish(fake: FakeEmbedder, waiting: Sequence[asyncio.Task[Embedded]]) -> None:
+    """Let everything be computed."""
+    fake.gate.set()
+    await asyncio.gather(*waiting)
+
+
 def test_a_full_queue_refuses_before_decoding(
     service: EmbeddingService, fake: FakeEmbedder
 ) -> None:
+    def refuse_to_be_read() -> bytes:
+        raise AssertionError("was decoded")
+
     async def scenario() -> None:
-        fake.gate.clear()
-        waiting = asyncio.create_task(embed(service, red(*range(10, 18))))
-        await asyncio.to_thread(fake.wait_until_entered)
+        waiting = await fill(service, fake)
         with pytest.raises(QueueFullError) as refused:
-            await embed(service, red(20))
+            await embed(service, [refuse_to_be_read])
         assert refused.value.retry_after_s is not None
         assert 1 <= refused.value.retry_after_s <= 30
-        assert fake.resized == 8
         assert service.admission.images == 8
-        fake.gate.set()
-        await waiting
+        await finish(fake, waiting)
 
     run(scenario)
     assert service.admission.images == 0
@@ -177,19 +194,84 @@ def test_the_last_request_with_room_may_go_over_the_limit(
     service: EmbeddingService, fake: FakeEmbedder
 ) -> None:
     async def scenario() -> None:
-        fake.gate.clear()
-        waiting = asyncio.create_task(embed(service, red(1, 2, 3, 4, 5, 6, 7)))
-        await asyncio.to_thread(fake.wait_until_entered)
+        waiting = await fill(service, fake)
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
         large = asyncio.create_task(embed(service, red(10, 11, 12)))
         await asyncio.sleep(0)
         assert service.admission.images == 10
         with pytest.raises(QueueFullError):
             await embed(service, red(20))
-        fake.gate.set()
-        await asyncio.gather(waiting, large)
+        await finish(fake, [*waiting, large])
 
     run(scenario)
     assert service.admission.images == 0
+
+
+def test_a_single_image_rides_in_the_next_batch_beside_a_request_that_fills_the_queue(
+    service: EmbeddingService, fake: FakeEmbedder
+) -> None:
+    async def scenario() -> None:
+        fake.gate.clear()
+        large = asyncio.create_task(embed(service, red(*range(10, 22))))
+        await asyncio.to_thread(fake.wait_until_entered)
+        single = asyncio.create_task(embed(service, red(1)))
+        async with asyncio.timeout(WAIT_S):
+            while fake.resized < 13:  # noqa: ASYNC110 # another thread's state
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)  # from its decoding to the queue is one turn of the loop
+        await finish(fake, [large, single])
+
+    run(scenario)
+    assert (1, 0, 0) in fake.batches[1].colours
+    assert [len(batch.colours) for batch in fake.batches] == [4, 4, 4, 1], "batches stay full"
+
+
+def test_a_single_image_is_decoded_before_the_rest_of_a_large_request(
+    fake: FakeEmbedder,
+) -> None:
+    service = EmbeddingService(fake, decode_limits=LIMITS, max_wait_s=0, queue_images=100)
+    threads, go_on, decoded = os.cpu_count() or 1, threading.Event(), list[str]()
+
+    def source(name: str) -> bytes:
+        go_on.wait(WAIT_S)
+        decoded.append(name)
+        return plain_png((1, 0, 0))
+
+    async def scenario() -> None:
+        requests = [["large"] * (threads + 20), ["single"]]
+        work = [
+            asyncio.create_task(embed(service, [partial(source, name) for name in names]))
+            for names in requests
+        ]
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*work)
+
+    run(scenario)
+    service.close(WAIT_S)
+    # All threads are at the large one; then come at most three more, as many as there are threads.
+    assert decoded.index("single") < 2 * threads + 3
+
+
+def test_a_permit_comes_back_with_each_image() -> None:
+    """Not with the answer: others may come in before a large request is through."""
+    admitted: list[int] = []
+
+    class Watching(FakeEmbedder):
+        def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
+            admitted.append(watched.admission.images)
+            return super().begin(pixels, patches)
+
+    watched = EmbeddingService(Watching(max_batch_size=4), decode_limits=LIMITS, max_wait_s=0)
+    sources = [lambda: NO_IMAGE, *red(10, RAISES, 12, 13, 14, 15, 16, 17, 18)]
+    run(lambda: embed(watched, sources, on_error="partial"))
+    watched.close(WAIT_S)
+
+    whole, *halves_around_the_culprit, second, last = admitted
+    assert (whole, second, last) == (9, 5, 1)
+    assert set(halves_around_the_culprit) == {9}
+    assert watched.admission.images == 0
 
 
 @pytest.mark.parametrize("on_error", ["fail", "partial"])
