@@ -27,9 +27,9 @@ from app.engine.protocol import Embedder, StartError
 from app.engine.service import EmbeddingService
 from app.main import build_service, create_app, load_model
 from app.observe.logs import configure_logs
-from app.open_files import allow_connections
-from app.server import Server
 from app.settings import Settings
+from app.wire.open_files import allow_connections
+from app.wire.server import Server
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 

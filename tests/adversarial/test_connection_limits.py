@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from app.parser import MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS
 from app.settings import Settings
+from app.wire.parser import MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS
 from tests.adversarial.raw_client import connect, head
 from tests.app.answers import check_error
 from tests.app.fake_embedder import FakeEmbedder

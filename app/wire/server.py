@@ -15,8 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.context import context_of
-from app.connection import Connection, ConnectionLimits
 from app.settings import Settings
+from app.wire.connection import Connection, ConnectionLimits
 
 _log = structlog.get_logger(__name__)
 

@@ -32,7 +32,7 @@ from app.errors import (
     ServiceError,
     TooManyConnectionsError,
 )
-from app.parser import Parser
+from app.wire.parser import Parser
 
 _log = structlog.get_logger(__name__)
 # uvicorn warns of every request that is none, which we log ourselves, and of every Upgrade.
