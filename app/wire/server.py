@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from app.api.context import context_of
 from app.settings import Settings
 from app.wire.connection import Connection, ConnectionLimits
+from app.wire.turns import Turns
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ class Server(uvicorn.Server):
             body_timeout_s=settings.body_timeout_s,
             max_connections=settings.max_connections,
         )
-        self._connection = partial(Connection, limits)
+        self._connection = partial(Connection, limits, Turns())
         super().__init__(
             uvicorn.Config(
                 app,
