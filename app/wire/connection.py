@@ -11,11 +11,10 @@ Nor is anything parsed beyond what `Turns` grants: the rest waits, unread, for i
 import asyncio
 import logging
 import math
-import selectors
+import socket
 import sys
 import uuid
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, cast
 
 import h11
@@ -24,7 +23,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.api.answers import answer_error
 from app.errors import (
     DrainingError,
     HeadTooLargeError,
@@ -36,6 +34,8 @@ from app.errors import (
 from app.wire.line import Line
 from app.wire.parser import Parser
 from app.wire.patience import Patience, Wait
+from app.wire.refusal import write_refusal
+from app.wire.sockets import has_unread, is_reset
 from app.wire.turns import Turns
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +50,9 @@ _BODY_GRACE_S = 3.0
 _LEAST_READ_BYTES_PER_S = 2**17
 # How long a peer that we have answered may take to notice, beyond what it goes on sending.
 _GOODBYE_S = 0.5
+# How long a peer that sends no more is taken to be listening, before it is put to the test.
+_LISTENING_S = 0.25
+_ECHO_S = 0.05
 # What a kept connection may still say after the listener has closed.
 _LAST_CALL_S = 1.0
 
@@ -84,6 +87,7 @@ class Connection(H11Protocol):
         self._line: Line
         self._leaving = False
         self._is_queued = False  # for its turn to parse on
+        self._is_half_closed = False
         self._patience = Patience()
         self._goodbye_limit_s = limits.body_timeout_s
         self._received_bytes = 0  # since the deadline was last checked
@@ -117,6 +121,17 @@ class Connection(H11Protocol):
             self._is_queued = True
             self._line.hold()
             self._turns.queue(self._take_turn)
+        if self._is_half_closed and not self._owes_an_answer:
+            self._transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # uvicorn's closes whatever is asked
+        """Keep the connection of a peer that sends no more while it has answers to come."""
+        self._is_half_closed = True
+        self._line.end_reading()
+        if self._leaving or not self._owes_an_answer:
+            return False
+        self.loop.call_later(_LISTENING_S, self._test_whether_peer_listens)
+        return True
 
     def on_response_complete(self) -> None:
         """Go on with the next request, which when it is here already has to wait for its turn."""
@@ -157,6 +172,8 @@ class Connection(H11Protocol):
         earned_s = self._earned_s(wait)
         if self._keeps_waiting(wait):
             elapsed_s = 0.0
+        if self._is_half_closed:
+            self._abort_if_reset()
         if self._patience.spend(wait, elapsed_s, earned_s) and wait is not None:
             self._give_up(wait)
 
@@ -232,18 +249,7 @@ class Connection(H11Protocol):
 
     def _answer(self, error: ServiceError) -> None:
         request_id = self._request_id()
-        answer = answer_error(error, request_id)
-        headers = {
-            **dict(self.server_state.default_headers),
-            **dict(answer.raw_headers),
-            b"connection": b"close",
-            b"x-content-type-options": b"nosniff",
-            b"x-request-id": request_id.encode(),
-        }
-        lines = b"".join(b"%s: %s\r\n" % header for header in headers.items())
-        reason = HTTPStatus(error.status).phrase.encode()
-        status_line = b"HTTP/1.1 %d %s\r\n" % (error.status, reason)
-        self._line.write(status_line + lines + b"\r\n" + bytes(answer.body))
+        self._line.write(write_refusal(error, request_id, self.server_state.default_headers))
         _log.info("request refused", status=error.status, code=error.code, request_id=request_id)
 
     def _request_id(self) -> str:
@@ -266,7 +272,10 @@ class Connection(H11Protocol):
         self.conn.forget_unparsed()
         self.flow.resume_reading()
         self._line.release()
-        self._transport.write_eof()
+        if self._is_half_closed:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
 
     def _take_turn(self) -> None:
         self._is_queued = False
@@ -274,10 +283,32 @@ class Connection(H11Protocol):
             self.conn.grant(self._turns.grant())
             self.handle_events()
 
+    @property
+    def _owes_an_answer(self) -> bool:
+        """Whether a request has come as a whole, or may have, and is not answered."""
+        is_whole = self._serving is not None and self.conn.their_state is not h11.SEND_BODY
+        return self._is_queued or is_whole
+
+    def _test_whether_peer_listens(self) -> None:
+        """Send an interim answer, which a peer that is gone, not just silent, answers by a reset.
+
+        Who has closed and who has only finished sending look the same. To HTTP/1.0 there is nothing
+        that can be sent: it gets its answer, wanted or not.
+        """
+        is_understood = self.conn.their_http_version == b"1.1"
+        if is_understood and self.conn.our_state is h11.SEND_RESPONSE and not self._leaving:
+            interim = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+            self._line.write(self.conn.send(interim))
+            self.loop.call_later(_ECHO_S, self._abort_if_reset)
+
+    def _abort_if_reset(self) -> None:
+        if not self._transport.is_closing() and is_reset(self._socket):
+            self._transport.abort()
+
     def _has_unread(self) -> bool:
         """Whether the peer has sent something that the event loop has not seen yet."""
-        if self._transport.is_closing():
-            return False
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._transport.get_extra_info("socket"), selectors.EVENT_READ)
-            return bool(selector.select(0))
+        return not self._transport.is_closing() and has_unread(self._socket)
+
+    @property
+    def _socket(self) -> socket.socket:
+        return cast("socket.socket", self._transport.get_extra_info("socket"))

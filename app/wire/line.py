@@ -12,6 +12,7 @@ class Line:
         self._transport = transport
         self._reading = True
         self.close = hang_up
+        self._is_at_end = False
         self.is_held = False
         self.written_bytes = 0
 
@@ -33,8 +34,7 @@ class Line:
     def resume_reading(self) -> None:
         """Read on, unless the line is held."""
         self._reading = True
-        if not self.is_held:
-            self._transport.resume_reading()
+        self._read_if_nothing_is_against_it()
 
     def hold(self) -> None:
         """Read no more, whatever uvicorn says."""
@@ -45,8 +45,15 @@ class Line:
         """Read on, unless uvicorn has a reason not to."""
         if self.is_held:
             self.is_held = False
-            if self._reading:
-                self._transport.resume_reading()
+            self._read_if_nothing_is_against_it()
+
+    def end_reading(self) -> None:
+        """Read no more for good: there is nothing but the end, which would be told anew."""
+        self._is_at_end = True
+
+    def _read_if_nothing_is_against_it(self) -> None:
+        if self._reading and not self.is_held and not self._is_at_end:
+            self._transport.resume_reading()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
