@@ -33,9 +33,24 @@ class Form(NamedTuple):
 
 
 class _WholeFormParser(MultiPartParser):
-    """Starlette's parser, which also takes a form that was cut off for a shorter one."""
+    """Starlette's parser, less what it makes of broken forms.
+
+    It takes one that was cut off for a shorter one, and text that is not UTF-8 for Latin-1.
+    """
 
     ended = False
+
+    def on_headers_finished(self) -> None:
+        """Begin a part; raises `UnicodeError` when its name is not UTF-8. A file's is not used."""
+        _, options = parse_options_header(self._current_part.content_disposition)
+        options.get(b"name", b"").decode()
+        super().on_headers_finished()
+
+    def on_part_end(self) -> None:
+        """End a part; raises `UnicodeError` for a field that is not UTF-8."""
+        if self._current_part.file is None:
+            self._current_part.data.decode()
+        super().on_part_end()
 
     def on_end(self) -> None:
         """Note the closing boundary."""
