@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -68,6 +70,20 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=settings.grace_s + _LAST_WORDS_S,
             )
         )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGHUP as uvicorn takes SIGTERM, unless it is ignored, as under nohup."""
+        with super().capture_signals():
+            before = signal.getsignal(signal.SIGHUP)
+            if before is signal.SIG_IGN or not _in_main_thread():
+                yield
+                return
+            signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or at the second signal stop."""
@@ -144,6 +160,10 @@ class Server(uvicorn.Server):
 
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _accept_all(listener: int, limit: int) -> Iterator[socket.socket]:
