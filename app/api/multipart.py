@@ -19,8 +19,9 @@ from app.errors import (
 _FILE_FIELDS = frozenset({"images", "image", "files", "file"})
 _MAX_FORM_FIELDS = 128
 _MAX_FORM_FIELD_BYTES = 64 * 2**10
-# Of every one, also in the middle of a file, the parser finds out in Python that it is none.
-_MAX_BOUNDARIES = 10_000
+# Of every one, also in the middle of a file, the parser finds out in Python that it is none. Beside
+# those of the parts that may be, honest forms have none.
+_SPARE_BOUNDARIES = 500
 # Of a codec that a client names, Python has some that take minutes, or make half a character.
 _CHARSETS = frozenset({"", "utf-8", "utf8"})
 
@@ -77,7 +78,11 @@ async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
         raise InvalidMultipartError("a form must be in UTF-8")
     parser = _WholeFormParser(
         request.headers,
-        _without_floods(request.stream(), parameters.get(b"boundary", b"")),
+        _without_floods(
+            request.stream(),
+            parameters.get(b"boundary", b""),
+            _MAX_FORM_FIELDS + 2 * max_files + _SPARE_BOUNDARIES,
+        ),
         max_files=max_files,
         max_fields=_MAX_FORM_FIELDS + max_files,
         max_part_size=_MAX_FORM_FIELD_BYTES,
@@ -98,13 +103,13 @@ async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
 
 
 async def _without_floods(
-    stream: AsyncGenerator[bytes, None], boundary: bytes
+    stream: AsyncGenerator[bytes, None], boundary: bytes, max_boundaries: int
 ) -> AsyncGenerator[bytes, None]:
     """Pass a body on, unless it is full of what looks like boundaries."""
     boundaries = 0
     async for chunk in stream:
         boundaries += chunk.count(b"\r\n--" + boundary)
-        if boundaries > _MAX_BOUNDARIES:
+        if boundaries > max_boundaries:
             raise InvalidMultipartError("the form holds far too many boundaries")
         yield chunk
 
