@@ -5,12 +5,20 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 # Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
 # torch for a second or more. uvicorn handles it while it runs, and raises it again when it is done:
 # then nothing is left to wait for, not even a thread that is still loading a model.
-signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+# A terminal that closes asks for the same, unless nohup has it that it does not; and what others
+# take for questions (a dump of threads, new log files) must not end the process.
+_ENDING = [signal.SIGTERM]
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    _ENDING.append(signal.SIGHUP)
+for number in _ENDING:
+    signal.signal(number, lambda number, _: os._exit(128 + number))
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, signal.SIG_IGN)
 
 # After each parallel step GNU OpenMP's threads spin for milliseconds, on cores that decoding and
 # HTTP need. It reads this when torch loads it: docs/performance.md.
@@ -26,19 +34,25 @@ from app.engine.catalogue import describe_models
 from app.engine.protocol import Embedder, StartError
 from app.engine.service import EmbeddingService
 from app.main import build_service, create_app, load_model
-from app.observe.logs import configure_logs
-from app.open_files import allow_connections
-from app.server import Server
+from app.observe.logs import configure_logs, flush_logs
 from app.settings import Settings
+from app.wire.open_files import allow_connections
+from app.wire.server import Server
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @cli.command()
 def serve() -> None:
-    """Serve the API; every setting is a SIGLIP_* variable (see `info`)."""
+    """Serve the API; every setting is a SIGLIP_* variable (see `info`).
+
+    SIGTERM, SIGINT and SIGHUP let accepted requests finish, a second one does not. SIGUSR1 and
+    SIGUSR2 are ignored.
+    """
     settings = _read_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, nobody_waits=True)
+    for number in _ENDING:
+        signal.signal(number, lambda number, _: _exit_at_once(128 + number))
     _warn_of_unknown_variables()
     allow_connections(settings.max_connections)
     configure_allocators()
@@ -56,7 +70,7 @@ def serve() -> None:
     server = Server(app, settings)
     server.run()
     if exit_code == exit_codes.ENGINE_LOST:
-        os._exit(exit_code)  # a thread that hangs in the device would be waited for in vain
+        _exit_at_once(exit_code)  # a thread that hangs in the device would be waited for in vain
     raise typer.Exit(exit_code)
 
 
@@ -128,6 +142,12 @@ def info(
     for name, field in Settings.model_fields.items():
         shown = _show(getattr(settings, name))
         typer.echo(f"SIGLIP_{name.upper()}={shown}  # {field.description}")
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """End without waiting for any thread, but for the last lines of the log."""
+    flush_logs()
+    os._exit(code)
 
 
 def _show(value: object) -> str:

@@ -19,6 +19,7 @@ from app.api.context import ApiContext, set_context
 from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
+from app.api.one_shape import OneShape
 from app.engine.embedder import StartError, load_embedder
 from app.engine.lifecycle import Engine
 from app.engine.protocol import Embedder
@@ -81,6 +82,7 @@ def create_app(
             fetcher=_build_fetcher(settings) if settings.url_input else None,
         ),
     )
+    app.add_middleware(OneShape)
     app.add_middleware(
         Guard,
         max_body_bytes=settings.max_body_bytes,

@@ -133,8 +133,11 @@ class Guard:
 
 
 def _key(headers: Headers) -> bytes:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
+    given = headers.getlist("authorization")
+    if len(given) != 1:  # a proxy before this service may go by the other one
+        return b""
+    scheme, _, key = given[0].partition(" ")
+    return key.strip(" \t").encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def _request_id(headers: Headers) -> str:

@@ -9,7 +9,7 @@ import orjson
 from starlette.requests import Request
 
 from app.api.multipart import read_form
-from app.api.options import MAX_SHOWN_NAME, read_options, shown, validated
+from app.api.options import MAX_SHOWN_NAME, read_options, read_query, shown, validated
 from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions, ImageItem
 from app.engine.preparing import ImageSource
 from app.engine.remote import RemoteImage
@@ -74,12 +74,12 @@ async def read_input(
 
 async def _read_raw(request: Request) -> EmbedInput:
     body = await request.body()
-    return _of_files([body] if body else [], request.query_params.multi_items())
+    return _of_files([body] if body else [], read_query(request.scope["query_string"]))
 
 
 async def _read_multipart(request: Request, limits: InputLimits) -> EmbedInput:
     form = await read_form(request, limits.max_images, limits.max_body_bytes)
-    return _of_files(form.files, [*request.query_params.multi_items(), *form.fields])
+    return _of_files(form.files, [*read_query(request.scope["query_string"]), *form.fields])
 
 
 def _of_files(files: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> EmbedInput:
@@ -96,7 +96,7 @@ def _given(data: bytes) -> ImageSource:
 
 async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | None) -> EmbedInput:
     content = _parse_json(await request.body(), limits)
-    for name, value in request.query_params.multi_items():
+    for name, value in read_query(request.scope["query_string"]):
         if name in content:
             raise InvalidParameterError(f"{shown(name)} is given twice", param=shown(name))
         content[name] = value

@@ -19,8 +19,9 @@ from app.errors import (
 _FILE_FIELDS = frozenset({"images", "image", "files", "file"})
 _MAX_FORM_FIELDS = 128
 _MAX_FORM_FIELD_BYTES = 64 * 2**10
-# Of every one, also in the middle of a file, the parser finds out in Python that it is none.
-_MAX_BOUNDARIES = 10_000
+# Of every one, also in the middle of a file, the parser finds out in Python that it is none. Beside
+# those of the parts that may be, honest forms have none.
+_SPARE_BOUNDARIES = 500
 # Of a codec that a client names, Python has some that take minutes, or make half a character.
 _CHARSETS = frozenset({"", "utf-8", "utf8"})
 
@@ -33,9 +34,24 @@ class Form(NamedTuple):
 
 
 class _WholeFormParser(MultiPartParser):
-    """Starlette's parser, which also takes a form that was cut off for a shorter one."""
+    """Starlette's parser, less what it makes of broken forms.
+
+    It takes one that was cut off for a shorter one, and text that is not UTF-8 for Latin-1.
+    """
 
     ended = False
+
+    def on_headers_finished(self) -> None:
+        """Begin a part; raises `UnicodeError` when its name is not UTF-8. A file's is not used."""
+        _, options = parse_options_header(self._current_part.content_disposition)
+        options.get(b"name", b"").decode()
+        super().on_headers_finished()
+
+    def on_part_end(self) -> None:
+        """End a part; raises `UnicodeError` for a field that is not UTF-8."""
+        if self._current_part.file is None:
+            self._current_part.data.decode()
+        super().on_part_end()
 
     def on_end(self) -> None:
         """Note the closing boundary."""
@@ -62,7 +78,11 @@ async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
         raise InvalidMultipartError("a form must be in UTF-8")
     parser = _WholeFormParser(
         request.headers,
-        _without_floods(request.stream(), parameters.get(b"boundary", b"")),
+        _without_floods(
+            request.stream(),
+            parameters.get(b"boundary", b""),
+            _MAX_FORM_FIELDS + 2 * max_files + _SPARE_BOUNDARIES,
+        ),
         max_files=max_files,
         max_fields=_MAX_FORM_FIELDS + max_files,
         max_part_size=_MAX_FORM_FIELD_BYTES,
@@ -83,13 +103,13 @@ async def read_form(request: Request, max_files: int, max_bytes: int) -> Form:
 
 
 async def _without_floods(
-    stream: AsyncGenerator[bytes, None], boundary: bytes
+    stream: AsyncGenerator[bytes, None], boundary: bytes, max_boundaries: int
 ) -> AsyncGenerator[bytes, None]:
     """Pass a body on, unless it is full of what looks like boundaries."""
     boundaries = 0
     async for chunk in stream:
         boundaries += chunk.count(b"\r\n--" + boundary)
-        if boundaries > _MAX_BOUNDARIES:
+        if boundaries > max_boundaries:
             raise InvalidMultipartError("the form holds far too many boundaries")
         yield chunk
 

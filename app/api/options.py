@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +13,14 @@ MAX_SHOWN_NAME = 64
 """Characters of a name from the client that an answer repeats."""
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_query(query: bytes) -> list[tuple[str, str]]:
+    """Take a query string apart; raises `InvalidParameterError` where it is not UTF-8."""
+    try:
+        return parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise InvalidParameterError("the query string is not UTF-8") from error
 
 
 def read_options(fields: Sequence[tuple[str, str]]) -> EmbedOptions:

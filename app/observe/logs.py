@@ -8,9 +8,17 @@ import structlog
 from huggingface_hub.utils.logging import get_logger as hub_client_logger
 from structlog.types import Processor
 
+from app.observe.line_writer import LineWriter
 
-def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
-    """Send our logs and those of all libraries through one renderer. Call once, at start."""
+
+def configure_logs(
+    level: str, log_format: Literal["json", "console"], *, nobody_waits: bool = False
+) -> None:
+    """Send our logs and those of all libraries through one renderer. Call once, at start.
+
+    With `nobody_waits` a reader of standard output that stalls costs lines and holds up nobody; see
+    `flush_logs`.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -31,7 +39,7 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
     ]
     if log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LineWriter(sys.stdout.fileno()) if nobody_waits else logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -48,3 +56,10 @@ def configure_logs(level: str, log_format: Literal["json", "console"]) -> None:
         logging.getLogger(library).setLevel(max(root.level, logging.ERROR))
     # Imported, it gave itself a handler, which writes each line once more, raw, to standard error.
     hub_client_logger().handlers.clear()
+
+
+def flush_logs() -> None:
+    """Have the last lines written, within a second: before an exit that passes Python by."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineWriter):
+            handler.flush()

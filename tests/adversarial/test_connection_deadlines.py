@@ -121,7 +121,7 @@ def test_a_second_head_on_a_kept_connection_has_its_time_too(service: ServiceSer
 def test_a_silent_kept_connection_is_closed_without_a_word(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.server._KEEP_ALIVE_S", 1)
+    monkeypatch.setattr("app.wire.server._KEEP_ALIVE_S", 1)
     with run_service(Settings(), FakeEmbedder()) as service, connect(service.port) as (client,):
         client.send(head(method="GET", path="/livez"))
         assert client.read_answer().status_code == 200
@@ -246,7 +246,7 @@ def test_the_server_lets_go_of_a_client_that_never_closes(
 def test_the_server_lets_go_of_a_timed_out_client_that_goes_on_fast_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.connection._BODY_GRACE_S", 0.5)
+    monkeypatch.setattr("app.wire.connection._BODY_GRACE_S", 0.5)
     settings = Settings(body_timeout_s=600)
     with run_service(settings, FakeEmbedder()) as service, connect(service.port) as (client,):
         client.send(head("Content-Length: 30000000"))
@@ -283,7 +283,7 @@ def read_slowly(client: RawClient, most_bytes: int, bytes_per_s: int) -> int:
 def test_a_client_that_reads_its_answers_by_the_spoonful_is_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.connection._LEAST_READ_BYTES_PER_S", 10**9)
+    monkeypatch.setattr("app.wire.connection._LEAST_READ_BYTES_PER_S", 10**9)
     settings = Settings(body_timeout_s=TIMEOUT_S)
     with run_service(settings, FakeEmbedder()) as service, connect(service.port) as (client,):
         client.send(40 * BUNDLE)

@@ -8,8 +8,8 @@ from collections import Counter
 import httpx
 import pytest
 
-from app.server import Server
 from app.settings import Settings
+from app.wire.server import Server
 from tests.adversarial.raw_client import WAIT_S, RawClient, connect, head
 from tests.app.answers import check_error
 from tests.app.fake_embedder import FakeEmbedder

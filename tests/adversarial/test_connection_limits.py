@@ -1,13 +1,16 @@
 """What is not HTTP, or too much of it, gets an answer in the one shape and the end."""
 
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from app.parser import MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS
 from app.settings import Settings
+from app.wire.chunks import BYTES_PER_CHUNK, MAX_SURPLUS_BYTES
+from app.wire.parser import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.adversarial.raw_client import connect, head
 from tests.app.answers import check_error
 from tests.app.fake_embedder import FakeEmbedder
@@ -16,6 +19,8 @@ from tests.app.service_server import ServiceServer, run_service
 
 PNG = plain_png((10, 20, 30))
 PROBE = head(method="GET", path="/livez")
+# Many times what it takes, for a busy machine.
+GENEROUS_S = 3
 CHUNKED = head("Transfer-Encoding: chunked")
 
 
@@ -64,6 +69,10 @@ def check_ended(service: ServiceServer, request: bytes, status: int, code: str) 
         CHUNKED + b"-5\r\n",
         CHUNKED + b"5\r\nabcdefgh\r\n",
         CHUNKED + b"f" * 21 + b"\r\n",
+        CHUNKED + b"1;a\nb\r\nx\r\n0\r\n\r\n",
+        CHUNKED + b"0\r\nno header\r\n\r\n",
+        head("Transfer-Encoding:\r\n chunked") + b"0\r\n\r\n",
+        head("X-Folded: a\r\n\tb"),
     ],
     ids=str,
 )
@@ -88,10 +97,11 @@ def test_a_fault_after_a_good_request_is_answered_after_it(server: ServiceServer
         head(f"X-Long: {'a' * MAX_HEAD_BYTES}"),
         head(path="/embed?" + "a" * MAX_HEAD_BYTES),
         head(*(f"X-{number}: a" for number in range(MAX_HEADERS))),
+        head(*(f"X-{number}: a" for number in range(1_500))),
         b"a" * (MAX_HEAD_BYTES + 1),
         head()[:-2] + b"X: " + b"a" * 10_000_000,  # without an end
     ],
-    ids=["at once", "just over", "path", "headers", "no line", "endless"],
+    ids=["at once", "just over", "path", "headers", "far more headers", "no line", "endless"],
 )
 def test_a_head_that_is_too_large_is_431(server: ServiceServer, request_: bytes) -> None:
     check_ended(server, request_, 431, "head_too_large")
@@ -106,19 +116,68 @@ def test_a_head_just_within_the_limits_is_read(server: ServiceServer) -> None:
         assert client.read_answer().status_code == 200
 
 
-def chunks(count: int) -> bytes:
-    return CHUNKED + b"1\r\na\r\n" * count + b"0\r\n\r\n"
+FREE_CHUNKS = MAX_SURPLUS_BYTES // BYTES_PER_CHUNK
 
 
-def test_a_flood_of_chunks_is_refused(server: ServiceServer) -> None:
-    check_ended(server, chunks(MAX_CHUNKS + 1), 400, "malformed_request")
+def chunks(count: int, data: bytes = b"a", extension: bytes = b"") -> bytes:
+    return (b"%x%s\r\n%s\r\n" % (len(data), extension, data)) * count
 
 
-def test_as_many_chunks_as_may_be_are_read(server: ServiceServer) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        chunks(FREE_CHUNKS + 100),
+        chunks(3 * FREE_CHUNKS, bytes(BYTES_PER_CHUNK // 2)),
+        chunks(100, extension=b";" + b"x" * 2000),
+        b"5;" + b"x" * 10_000,
+        b"0\r\n" + b"a:\r\n" * (FREE_CHUNKS + 100),
+        b"0\r\n" + b"a: " + b"b" * 10_000,
+    ],
+    ids=["tiny", "small", "extensions", "endless line", "trailers", "endless trailer"],
+)
+def test_a_flood_of_what_is_not_data_is_refused(server: ServiceServer, body: bytes) -> None:
+    check_ended(server, CHUNKED + body, 400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chunks(FREE_CHUNKS - 100),
+        chunks(500) + chunks(10, bytes(10_000)) + chunks(500),
+        chunks(20_000, bytes(BYTES_PER_CHUNK)),
+        chunks(50, extension=b" ; name=value"),
+    ],
+    ids=["tiny", "now and then", "many", "extensions"],
+)
+def test_chunks_within_the_limits_are_read(server: ServiceServer, body: bytes) -> None:
+    request = CHUNKED + body + b"0\r\nDigest: odd\r\n\r\n"
     with connect(server.port) as (client,):
         for _ in range(2):  # each request has chunks of its own
-            client.send(chunks(MAX_CHUNKS))
+            client.send(request)
             check_error(client.read_answer(), 415, "unsupported_image_format", "images[0]")
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "status"),
+    [(65_000, 1, 400), (4_000, BYTES_PER_CHUNK, 415)],
+    ids=["refused", "read"],
+)
+def test_nobody_waits_for_a_flood_of_chunks(
+    server: ServiceServer, count: int, length: int, status: int
+) -> None:
+    """In one go, the smallest of these took the event loop for half a minute."""
+    flood = CHUNKED + chunks(count, bytes(length)) + b"0\r\n\r\n"
+    with connect(server.port, 32) as flooding, connect(server.port) as (probing,):
+        with ThreadPoolExecutor(len(flooding)) as senders:
+            sending = [senders.submit(client.send, flood) for client in flooding]
+            while not all(one.done() for one in sending):
+                asked_at = time.monotonic()
+                probing.send(PROBE)
+                assert probing.read_answer().status_code == 200
+                assert time.monotonic() - asked_at < GENEROUS_S
+        statuses = {client.read_answer().status_code for client in flooding}
+
+    assert statuses == {status}
 
 
 def test_pipelined_requests_are_answered_in_their_order(server: ServiceServer) -> None:

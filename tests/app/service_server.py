@@ -17,8 +17,8 @@ from app.engine.lifecycle import Engine
 from app.engine.protocol import Embedder
 from app.intake.fetch import Fetcher
 from app.main import create_app
-from app.server import Server
 from app.settings import Settings
+from app.wire.server import Server
 
 _WAIT_S = 30
 

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import F_SETPIPE_SZ, fcntl
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,72 @@ def test_a_service_answers_and_on_sigterm_finishes_what_it_accepted(
     assert code in (0, 128 + signal.SIGTERM)
     assert errors == ""
     check_log(events(output))
+
+
+def test_sighup_ends_the_service_as_sigterm_does_and_other_signals_do_not() -> None:
+    body = plain_png((10, 20, 30))
+    head = (
+        "POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with serve(with_fake_embedder=True) as service:
+        service.wait_for_status("ok")
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            service.process.send_signal(number)
+        with socket.create_connection(("127.0.0.1", service.port), timeout=STOP_S) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+            service.process.send_signal(signal.SIGHUP)
+            service.wait_until_it_listens_no_more()
+            connection.sendall(body)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        code, output, errors = service.end(STOP_S)
+
+    assert code == 128 + signal.SIGHUP
+    assert errors == ""
+    requests = [line for line in events(output) if line["event"] == "request"]
+    assert {"method": "POST", "route": "/embed", "status": 200}.items() <= requests[-1].items()
+
+
+def test_a_service_under_nohup_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with serve(with_fake_embedder=True) as service:
+            service.wait_for_status("ok")
+            service.process.send_signal(signal.SIGHUP)
+            service.wait_for_status("ok")
+            service.process.send_signal(signal.SIGTERM)
+            code, _, _ = service.end(STOP_S)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert code == 128 + signal.SIGTERM
+
+
+def test_a_service_whose_log_nobody_reads_goes_on_and_later_says_what_it_dropped() -> None:
+    count = 5_000
+    with serve(with_fake_embedder=True) as service:
+        service.wait_for_status("ok")
+        log = service.process.stdout
+        assert log is not None
+        fcntl(log, F_SETPIPE_SZ, 4096)
+        with socket.create_connection(("127.0.0.1", service.port), timeout=STOP_S) as connection:
+            connection.sendall(count * b"GET /no HTTP/1.1\r\nHost: a\r\n\r\n")
+            with connection.makefile("rb") as lines_of_answers:
+                answers = (line for line in lines_of_answers if b"HTTP/1.1 404" in line)
+                assert len(list(islice(answers, count))) == count
+        service.wait_for_status("ok")
+        lines = events(log.readline().decode())
+        while lines[-1]["event"] != "log lines were dropped":
+            lines += events(log.readline().decode())
+        service.process.send_signal(signal.SIGTERM)
+        code, _, errors = service.end(STOP_S)
+
+    asked = [line for line in lines if line["event"] == "request"]
+    assert lines[-1]["lines"] > 0
+    assert len(asked) + lines[-1]["lines"] >= count
+    assert code == 128 + signal.SIGTERM
+    assert errors == ""
 
 
 def test_a_second_sigterm_ends_the_service_at_once_but_not_without_a_word(

@@ -64,6 +64,18 @@ def test_the_description_names_every_status_of_an_error(server: ServiceServer) -
     assert {str(status) for status in statuses} <= responses.keys()
 
 
+def test_the_description_promises_when_to_try_again(server: ServiceServer) -> None:
+    responses = server.client.get("/openapi.json").json()["paths"]["/embed"]["post"]["responses"]
+
+    with_hint = {
+        status
+        for status, response in responses.items()
+        if response["headers"].get("Retry-After", {}).get("required")
+    }
+    assert with_hint == {"429", "503"}
+    assert responses["429"]["headers"]["Retry-After"]["schema"] == {"type": "integer", "minimum": 1}
+
+
 def test_every_error_has_a_code_of_its_own() -> None:
     leaves = [
         error

@@ -7,7 +7,7 @@ import pytest
 
 _SCRIPT = """
 import resource, sys
-from app.open_files import allow_connections
+from app.wire.open_files import allow_connections
 from app.observe.logs import configure_logs
 
 soft, hard, connections = map(int, sys.argv[1:])

@@ -74,6 +74,58 @@ def test_a_missing_static_file_is_404_in_the_one_shape(server: ServiceServer, pa
     check_error(server.client.get(path), 404, "not_found")
 
 
+@pytest.mark.parametrize("ranges", ["bytes=abc", "x", "bytes=999999999-"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_range_of_a_static_file_that_cannot_be_is_refused_in_the_one_shape(
+    server: ServiceServer, method: str, ranges: str
+) -> None:
+    """Starlette answers those in text."""
+    path = "/static-offline-docs/swagger-ui.css"
+    answer = server.client.request(method, path, headers={"Range": ranges})
+
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.status_code == 400
+    if method == "GET":
+        check_error(answer, 400, "invalid_parameter")
+
+
+ODD_PATHS = ["//", "/%2f", "/%00", "/docs/", "/v1/models/%00", "http://", "*", "livez", "/%zz"]
+OPEN_PATHS = ["/docs", "/redoc", "/openapi.json", "/static-offline-docs", "/docs/oauth2-redirect"]
+
+
+@pytest.mark.parametrize("path", [*ODD_PATHS, *OPEN_PATHS, "/static-offline-docs/%00"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "TRACE", "CONNECT", "get", "ODD"])
+def test_whatever_is_asked_for_an_error_has_the_one_shape(
+    server: ServiceServer, method: str, path: str
+) -> None:
+    answer = server.ask_raw(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+    if answer.status_code != 200 or method != "GET":
+        codes = {404: "not_found", 405: "method_not_allowed"}
+        check_error(answer, answer.status_code, codes[answer.status_code])
+
+
+@pytest.mark.parametrize("authority", ["http://a", "HTTP://a:1", "https://[::1]:8000"])
+@pytest.mark.parametrize("path", ["/livez", "/livez?a=b"])
+def test_an_absolute_target_is_its_path(server: ServiceServer, authority: str, path: str) -> None:
+    got = server.ask_raw(f"GET {authority}{path} HTTP/1.1\r\nHost: b\r\n\r\n".encode())
+    posted = server.ask_raw(
+        f"POST {authority}/embed?id=a HTTP/1.1\r\nHost: b\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {len(PNG)}\r\n\r\n".encode()
+        + PNG
+    )
+
+    assert got.status_code == 200
+    assert [item["id"] for item in posted.json()["data"]] == ["a"]
+
+
+@pytest.mark.parametrize("target", ["http://a", "http://a?b", "http://a/", "http://u@a/livez"])
+def test_an_absolute_target_of_nothing_is_not_found(server: ServiceServer, target: str) -> None:
+    answer = server.ask_raw(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+    check_error(answer, 404, "not_found")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

@@ -90,12 +90,23 @@ def test_each_key_opens_the_service(locked: ServiceServer, key: str, scheme: str
         "Basic hush-one",
         "hush-one",
         "Bearer hush-on\u00e9",
+        "Bearer \u00a0hush-one",
+        "Bearer hush-one\u0085",
+        "Bearer \x1chush-one",
         "Bearer " + "a" * 10_000,
     ],
 )
 def test_anything_else_does_not(locked: ServiceServer, given: str) -> None:
     headers = [(b"Authorization", given.encode("latin-1"))]
     check_refused(locked.client.get("/openapi.json", headers=headers))
+
+
+@pytest.mark.parametrize("other", ["Bearer hush-one", "Bearer hush-two", "Basic YTpi", ""])
+def test_two_keys_are_none(locked: ServiceServer, other: str) -> None:
+    """One who looks at the first and one who looks at the last would not see the same."""
+    keys = [("Authorization", "Bearer hush-one"), ("Authorization", other)]
+    for headers in (keys, keys[::-1]):
+        check_refused(locked.client.get("/openapi.json", headers=headers))
 
 
 def test_a_key_in_the_query_does_not_count(locked: ServiceServer) -> None:

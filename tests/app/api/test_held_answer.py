@@ -10,8 +10,8 @@ import pytest
 from app.api.context import context_of
 from app.api.held_answer import HeldAnswer
 from app.api.inflight import InflightBytes
-from app.connection import Connection
 from app.settings import Settings
+from app.wire.connection import Connection
 from tests.adversarial.raw_client import WAIT_S, connect, head
 from tests.app.answers import check_error, post_images
 from tests.app.fake_embedder import FakeEmbedder

@@ -132,6 +132,20 @@ BROKEN_FORMS = {
         "multipart/form-data; boundary=b",
         b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n--b--\r\n",
     ),
+    "latin1_id": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="id"\r\n\r\ncaf\xe9\r\n--b--\r\n',
+    ),
+    "latin1_name": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="caf\xe9"\r\n\r\nx\r\n--b--\r\n',
+    ),
+    "latin1_name_of_a_file": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="\xe9"; filename="a"\r\n\r\n'
+        + PNG
+        + b"\r\n--b--\r\n",
+    ),
     "long_boundary": ("multipart/form-data; boundary=" + "b" * 300, b"--b--"),
     "long_field": (
         "multipart/form-data; boundary=b",
@@ -149,6 +163,36 @@ def test_a_broken_form_is_refused(server: ServiceServer, kind: str) -> None:
     answer = server.client.post("/embed", content=body, headers={"Content-Type": content_type})
 
     check_error(answer, 400, "invalid_multipart")
+
+
+def test_a_file_may_be_called_anything(server: ServiceServer) -> None:
+    """Its name is not used, and some clients write it as their disk does."""
+    head = b'--b\r\nContent-Disposition: form-data; name="images"; filename="caf\xe9"\r\n\r\n'
+    answer = server.client.post(
+        "/embed",
+        content=head + PNG + b"\r\n--b--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("query", ["id=%ff", "%e9=1", "output=pooled&id=caf%E9", "id=%ED%A0%80"])
+def test_a_query_that_is_not_utf8_is_refused(server: ServiceServer, query: str) -> None:
+    for body in ({"content": PNG}, {"files": [("images", PNG)]}, {"json": {"images": [TEXT]}}):
+        headers = {"Content-Type": "image/png"} if "content" in body else {}
+        answer = server.client.post(f"/embed?{query}", headers=headers, **body)
+
+        check_error(answer, 400, "invalid_parameter")
+
+
+@pytest.mark.parametrize("query", ["id=caf%C3%A9", "id=caf%c3%a9", "id=a+b%20c"])
+def test_a_query_in_utf8_is_read(server: ServiceServer, query: str) -> None:
+    answer = server.client.post(
+        f"/embed?{query}", content=PNG, headers={"Content-Type": "image/png"}
+    )
+
+    assert ids_of(answer) == ["caf\u00e9" if "caf" in query else "a b c"]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -15,8 +17,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.context import context_of
-from app.connection import Connection, ConnectionLimits
 from app.settings import Settings
+from app.wire.connection import Connection, ConnectionLimits
+from app.wire.turns import Turns
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +52,7 @@ class Server(uvicorn.Server):
             body_timeout_s=settings.body_timeout_s,
             max_connections=settings.max_connections,
         )
-        self._connection = partial(Connection, limits)
+        self._connection = partial(Connection, limits, Turns())
         super().__init__(
             uvicorn.Config(
                 app,
@@ -67,6 +70,20 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=settings.grace_s + _LAST_WORDS_S,
             )
         )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGHUP as uvicorn takes SIGTERM, unless it is ignored, as under nohup."""
+        with super().capture_signals():
+            before = signal.getsignal(signal.SIGHUP)
+            if before is signal.SIG_IGN or not _in_main_thread():
+                yield
+                return
+            signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or at the second signal stop."""
@@ -143,6 +160,10 @@ class Server(uvicorn.Server):
 
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _accept_all(listener: int, limit: int) -> Iterator[socket.socket]:

@@ -4,18 +4,18 @@ A peer is given a time for a request's head, for its body, for reading the answe
 up. Nothing is timed per request or per chunk: the server calls `check_deadline` of every connection
 a few times a second, which derives from the parser's state whom the connection waits for. Time in
 which the server itself keeps the peer waiting does not count.
+
+Nor is anything parsed beyond what `Turns` grants: the rest waits, unread, for its turn.
 """
 
 import asyncio
 import logging
 import math
-import selectors
+import socket
 import sys
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import h11
 import structlog
@@ -23,7 +23,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.api.answers import answer_error
 from app.errors import (
     DrainingError,
     HeadTooLargeError,
@@ -32,7 +31,12 @@ from app.errors import (
     ServiceError,
     TooManyConnectionsError,
 )
-from app.parser import Parser
+from app.wire.line import Line
+from app.wire.parser import Parser
+from app.wire.patience import Patience, Wait
+from app.wire.refusal import write_refusal
+from app.wire.sockets import has_unread, is_reset
+from app.wire.turns import Turns
 
 _log = structlog.get_logger(__name__)
 # uvicorn warns of every request that is none, which we log ourselves, and of every Upgrade.
@@ -44,10 +48,11 @@ _LEAST_BYTES_PER_S = 16 * 2**10
 _BODY_GRACE_S = 3.0
 # The least pace at which an answer must be read, on average and after the time for a body.
 _LEAST_READ_BYTES_PER_S = 2**17
-# The longest pause that a peer can earn by sending faster than it must.
-_LONGEST_PAUSE_S = 5.0
 # How long a peer that we have answered may take to notice, beyond what it goes on sending.
 _GOODBYE_S = 0.5
+# How long a peer that sends no more is taken to be listening, before it is put to the test.
+_LISTENING_S = 0.25
+_ECHO_S = 0.05
 # What a kept connection may still say after the listener has closed.
 _LAST_CALL_S = 1.0
 
@@ -61,42 +66,13 @@ class ConnectionLimits:
     max_connections: int
 
 
-class _Wait(NamedTuple):
-    """What a peer is waited for: at most `limit_s`, earlier if too little moves after a grace.
-
-    The grace is patience to begin with: time uses it up, and bytes that the peer sends, or reads of
-    its answer, earn more of it.
-    A wait for the same thing `of` the same subject goes on; any other is a new one.
-    """
-
-    thing: Literal["head", "body", "reading", "goodbye"]
-    of: object
-    limit_s: float
-    grace_s: float
-
-
-class _PoliteLine:
-    """A transport, but for how it closes, see `Connection.hang_up`; it counts what is written."""
-
-    def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
-        self._transport = transport
-        self.close = hang_up
-        self.written_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        self.written_bytes += len(data)
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1 protocol with deadlines, limits, and errors in the contract's shape."""
 
     def __init__(
         self,
         limits: ConnectionLimits,
+        turns: Turns,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -106,12 +82,13 @@ class Connection(H11Protocol):
         self.conn: Parser = Parser()
         self.logger = _uvicorn_log
         self._limits = limits
-        self._line: asyncio.Transport
-        self._polite_line: _PoliteLine
+        self._turns = turns
+        self._transport: asyncio.Transport
+        self._line: Line
         self._leaving = False
-        self._wait: _Wait | None = None
-        self._waited_s = 0.0
-        self._patience_s = 0.0
+        self._is_queued = False  # for its turn to parse on
+        self._is_half_closed = False
+        self._patience = Patience()
         self._goodbye_limit_s = limits.body_timeout_s
         self._received_bytes = 0  # since the deadline was last checked
         self._read_bytes = 0  # by the peer, when it was last checked
@@ -120,19 +97,46 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or turn it away when there are too many."""
-        self._line = transport
-        self._polite_line = _PoliteLine(transport, self.hang_up)
-        super().connection_made(cast("asyncio.Transport", self._polite_line))
+        self._transport = transport
+        self._line = Line(transport, self.hang_up)
+        super().connection_made(cast("asyncio.Transport", self._line))
         if len(self.connections) > self._limits.max_connections:
             self._answer(TooManyConnectionsError("too many connections", retry_after_s=1))
             self._leaving = True
             transport.close()  # no time is left for anybody here to be polite
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, unless all has been said."""
+        """Parse what arrived, as far as it is granted, unless all has been said."""
         self._received_bytes += len(data)
         if not self._leaving:
+            self.conn.grant(self._turns.grant())
             super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Act on what is granted to be parsed; of the rest, nothing more is read until its turn."""
+        super().handle_events()
+        if not self.conn.is_cut_off or self._leaving:
+            self._line.release()
+        elif not self._is_queued:
+            self._is_queued = True
+            self._line.hold()
+            self._turns.queue(self._take_turn)
+        if self._is_half_closed and not self._owes_an_answer:
+            self._transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # uvicorn's closes whatever is asked
+        """Keep the connection of a peer that sends no more while it has answers to come."""
+        self._is_half_closed = True
+        self._line.end_reading()
+        if self._leaving or not self._owes_an_answer:
+            return False
+        self.loop.call_later(_LISTENING_S, self._test_whether_peer_listens)
+        return True
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, which when it is here already has to wait for its turn."""
+        self.conn.grant(0)
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 # uvicorn's words
         """Refuse what the parser has just raised on."""
@@ -166,16 +170,12 @@ class Connection(H11Protocol):
         """Note that `elapsed_s` have passed; end the connection if its peer takes too long."""
         wait = self._awaited()
         earned_s = self._earned_s(wait)
-        if wait is not None and wait == self._wait:
-            if wait.thing == "body" and self._takes_no_body():
-                elapsed_s = 0.0
-            self._waited_s += elapsed_s
-            self._patience_s = _earn(self._patience_s, earned_s, wait.grace_s) - elapsed_s
-            if self._waited_s >= wait.limit_s or self._patience_s <= 0:
-                self._give_up(wait)
-        else:
-            self._wait, self._waited_s = wait, 0.0
-            self._patience_s = _earn(wait.grace_s, earned_s, wait.grace_s) if wait else 0.0
+        if self._keeps_waiting(wait):
+            elapsed_s = 0.0
+        if self._is_half_closed:
+            self._abort_if_reset()
+        if self._patience.spend(wait, elapsed_s, earned_s) and wait is not None:
+            self._give_up(wait)
 
     def ask_to_close(self) -> None:
         """Let the answer in progress say what all say from now on."""
@@ -192,46 +192,49 @@ class Connection(H11Protocol):
 
         To close on unread bytes is to send a reset, which takes the answer with it.
         """
-        if self._line.is_closing():
+        if self._transport.is_closing():
             return
-        if self.conn.their_state is h11.SEND_BODY:
+        if self.conn.their_state is h11.SEND_BODY or self._is_queued:
             self._leave()
         else:
-            self._line.close()
+            self._transport.close()
 
-    def _awaited(self) -> _Wait | None:
+    def _awaited(self) -> Wait | None:
         """Say what the peer is waited for now, None when it is the peer who waits."""
         head_s, body_s = self._limits.head_timeout_s, self._limits.body_timeout_s
-        if self._line.get_write_buffer_size():
-            return _Wait("reading", None, math.inf, body_s)
+        if self._transport.get_write_buffer_size():
+            return Wait("reading", None, math.inf, body_s)
         if self._leaving:
-            return _Wait("goodbye", None, self._goodbye_limit_s, _GOODBYE_S)
+            return Wait("goodbye", None, self._goodbye_limit_s, _GOODBYE_S)
         if self.conn.their_state is h11.SEND_BODY:
-            return _Wait("body", self.cycle, body_s, _BODY_GRACE_S)
+            return Wait("body", self.cycle, body_s, _BODY_GRACE_S)
         if self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None:
-            return _Wait("head", self.cycle, head_s, head_s)
+            return Wait("head", self.cycle, head_s, head_s)
         return None
 
-    def _earned_s(self, wait: _Wait | None) -> float:
+    def _earned_s(self, wait: Wait | None) -> float:
         """Return what has moved since the last time, as seconds at the least pace."""
         received, self._received_bytes = self._received_bytes, 0
         before = self._read_bytes
-        self._read_bytes = self._polite_line.written_bytes - self._line.get_write_buffer_size()
+        self._read_bytes = self._line.read_bytes
         if wait is not None and wait.thing == "reading":
             return (self._read_bytes - before) / _LEAST_READ_BYTES_PER_S
         return received / _LEAST_BYTES_PER_S
 
-    def _takes_no_body(self) -> bool:
-        """Whether a body does not come because we have no room for it, or have not asked for it."""
+    def _keeps_waiting(self, wait: Wait | None) -> bool:
+        """Whether what a peer is waited for does not come because we do not take it yet."""
+        if wait is None or wait.thing not in ("head", "body"):
+            return False
         serving = self._serving
-        return self.flow.read_paused or (serving is not None and serving.waiting_for_100_continue)
+        asked_for = serving is None or not serving.waiting_for_100_continue
+        return self._is_queued or self.flow.read_paused or not asked_for
 
-    def _give_up(self, wait: _Wait) -> None:
+    def _give_up(self, wait: Wait) -> None:
         if wait.thing in ("head", "body"):
             self._goodbye_limit_s = _GOODBYE_S  # it has had its time, whatever it goes on sending
             self._refuse(RequestTimeoutError(f"the request's {wait.thing} came too slowly"))
         else:
-            self._line.abort()
+            self._transport.abort()
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer in the application's place, if it has not begun to, and end the connection."""
@@ -246,18 +249,7 @@ class Connection(H11Protocol):
 
     def _answer(self, error: ServiceError) -> None:
         request_id = self._request_id()
-        answer = answer_error(error, request_id)
-        headers = {
-            **dict(self.server_state.default_headers),
-            **dict(answer.raw_headers),
-            b"connection": b"close",
-            b"x-content-type-options": b"nosniff",
-            b"x-request-id": request_id.encode(),
-        }
-        lines = b"".join(b"%s: %s\r\n" % header for header in headers.items())
-        reason = HTTPStatus(error.status).phrase.encode()
-        status_line = b"HTTP/1.1 %d %s\r\n" % (error.status, reason)
-        self._polite_line.write(status_line + lines + b"\r\n" + bytes(answer.body))
+        self._line.write(write_refusal(error, request_id, self.server_state.default_headers))
         _log.info("request refused", status=error.status, code=error.code, request_id=request_id)
 
     def _request_id(self) -> str:
@@ -273,24 +265,50 @@ class Connection(H11Protocol):
 
     def _leave(self) -> None:
         """Say no more, and ignore what still comes until the peer closes or its time is up."""
-        if self._wait is not None and self._wait.thing == "body":  # one time for all of a body
-            rest_s = self._goodbye_limit_s - self._waited_s
-            self._goodbye_limit_s = max(rest_s, _GOODBYE_S)
+        rest_s = self._goodbye_limit_s - self._patience.waited_s("body")  # one time for all of it
+        self._goodbye_limit_s = max(rest_s, _GOODBYE_S)
         self._leaving = True
         self._unset_keepalive_if_required()
+        self.conn.forget_unparsed()
         self.flow.resume_reading()
-        self._line.write_eof()
+        self._line.release()
+        if self._is_half_closed:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+
+    def _take_turn(self) -> None:
+        self._is_queued = False
+        if not self._leaving and not self._transport.is_closing():
+            self.conn.grant(self._turns.grant())
+            self.handle_events()
+
+    @property
+    def _owes_an_answer(self) -> bool:
+        """Whether a request has come as a whole, or may have, and is not answered."""
+        is_whole = self._serving is not None and self.conn.their_state is not h11.SEND_BODY
+        return self._is_queued or is_whole
+
+    def _test_whether_peer_listens(self) -> None:
+        """Send an interim answer, which a peer that is gone, not just silent, answers by a reset.
+
+        Who has closed and who has only finished sending look the same. To HTTP/1.0 there is nothing
+        that can be sent: it gets its answer, wanted or not.
+        """
+        is_understood = self.conn.their_http_version == b"1.1"
+        if is_understood and self.conn.our_state is h11.SEND_RESPONSE and not self._leaving:
+            interim = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+            self._line.write(self.conn.send(interim))
+            self.loop.call_later(_ECHO_S, self._abort_if_reset)
+
+    def _abort_if_reset(self) -> None:
+        if not self._transport.is_closing() and is_reset(self._socket):
+            self._transport.abort()
 
     def _has_unread(self) -> bool:
         """Whether the peer has sent something that the event loop has not seen yet."""
-        if self._line.is_closing():
-            return False
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._line.get_extra_info("socket"), selectors.EVENT_READ)
-            return bool(selector.select(0))
+        return not self._transport.is_closing() and has_unread(self._socket)
 
-
-def _earn(patience_s: float, earned_s: float, grace_s: float) -> float:
-    """Add to a patience, but not beyond the longest pause: a burst must not pay for a minute."""
-    longest_s = max(grace_s, _LONGEST_PAUSE_S)
-    return max(patience_s, min(patience_s + earned_s, longest_s))
+    @property
+    def _socket(self) -> socket.socket:
+        return cast("socket.socket", self._transport.get_extra_info("socket"))
