@@ -177,7 +177,8 @@ def test_a_consumed_tower_gives_up_its_layers_for_the_same_vectors(pixels: torch
         model.vision_model, SiglipImageProcessor(), CPU, torch.float32, consume=True
     )
     assert not len(model.vision_model.encoder.layers)
-    assert torch.equal(consumed(pixels[:1]).last_hidden_state, kept.last_hidden_state)
+    given_up = consumed(pixels[:1])
+    assert relative_difference(given_up.last_hidden_state, kept.last_hidden_state) <= 1e-5
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
