@@ -10,11 +10,10 @@ from model import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 from model.fused_linear import PlainLinear
 from model.int8_linear import Int8Linear
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
+from tests.instruction_sets import needs_vnni
 from tests.reference import draw_lively_weights
 
-pytestmark = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("avx512_vnni"), reason="no avx512_vnni here"
-)
+pytestmark = needs_vnni
 
 INNER, OUTER = 96, 160
 

@@ -19,15 +19,12 @@ from tests.app.answers import cosines
 from tests.app.images import scene
 from tests.app.reference_pipeline import ReferencePipeline
 from tests.hub_server import HubServer
+from tests.instruction_sets import needs_vnni
 from tests.reference import (
     ReferenceCheckpoint,
     edit_json,
     save_checkpoint,
     write_checkpoint,
-)
-
-needs_vnni = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("avx512_vnni"), reason="no avx512_vnni here"
 )
 
 UNREACHABLE = "google/siglip-tiny-patch8-32"
