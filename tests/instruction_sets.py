@@ -9,7 +9,7 @@ _WITHOUT_VNNI = {"SSE41", "AVX", "AVX2", "AVX512_CORE"}
 
 
 def has_vnni() -> bool:
-    """Tell whether 8-bit layers are multiplied natively; else that takes a thousand times as long."""
+    """Tell whether 8-bit layers multiply natively; else it takes a thousand times as long."""
     allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _WITHOUT_VNNI
     return allowed and bool(torch.cpu.get_capabilities().get("avx512_vnni"))
 
