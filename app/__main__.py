@@ -78,7 +78,7 @@ def embed(
 
     Rows are in the order of the arguments; of a folder, which is walked, in the order of names. In
     it those files count whose extension is of an accepted format, hidden ones do not, nor do pipes,
-    sockets and devices, and links to folders are not followed; the last line says how much that was.
+    sockets and devices; links to folders are not followed. The last line tells how much that was.
     A path is embedded once.
 
     An image that fails has no vectors but an error; OUT.errors.jsonl lists them, and the exit code
