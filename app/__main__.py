@@ -91,14 +91,16 @@ def embed(
     """Embed image files, without HTTP, with the model and limits of the SIGLIP_* variables.
 
     Rows are in the order of the arguments; of a folder, which is walked, in the order of names. In
-    it those files count whose extension is of an accepted format, hidden ones do not, and links to
-    folders are not followed. A path is embedded once.
+    it those files count whose extension is of an accepted format, hidden ones do not, nor do pipes,
+    sockets and devices; links to folders are not followed. The last line tells how much that was.
+    A path is embedded once.
 
     An image that fails has no vectors but an error; OUT.errors.jsonl lists them, and the exit code
     is 1. An array has no names: OUT.npy.rows.jsonl has them.
 
     An output that exists is not touched without --resume, which goes by path: a file that has
-    changed keeps its vectors (see its sha256). After Ctrl-C the output holds what was computed.
+    changed keeps its vectors (see its sha256). After Ctrl-C, SIGTERM or SIGHUP the output holds
+    what was computed.
     """
     # Here, since `serve` needs none of it.
     from app.bulk.pipeline import VectorOptions, images_in_flight
@@ -123,9 +125,7 @@ def embed(
     except StartError as error:
         structlog.get_logger(__name__).critical("cannot start", reason=str(error))
         raise typer.Exit(exit_codes.START_FAILED) from None
-    if code == exit_codes.ENGINE_LOST:
-        os._exit(code)  # see `serve`
-    raise typer.Exit(code)
+    os._exit(code)  # see `serve`; a file's reader or decoder may hang as well
 
 
 @cli.command()

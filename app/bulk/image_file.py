@@ -1,5 +1,6 @@
 """An image file as a source for the service: read on the decode pool, its hash noted."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -31,10 +32,17 @@ class ImageFile:
         return data
 
     def _read(self) -> bytes:
+        _require_regular(os.stat(self._path))  # noqa: PTH116 # opening a device may do something
         with open(self._path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise FileUnreadableError("this is not a regular file")
+            _require_regular(os.fstat(file.fileno()))  # it may be another one by now
             return file.read(self._max_bytes + 1)
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise FileUnreadableError("this is not a regular file")
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -46,6 +46,11 @@ class Output:
         """All files that the command leaves: the output itself comes last."""
         return [self._errors, *([self._names] if self._names else []), self.path]
 
+    @property
+    def own(self) -> list[Path]:
+        """All of that, and the folder: nothing of it is to be embedded."""
+        return [*self.files, self._work]
+
     def require_possible(self, info: ModelInfo) -> None:
         """Raise `BulkError` for vectors that the model lacks, or that this format cannot hold."""
         if self._kind != "patches" and not info.pooled:

@@ -1,9 +1,11 @@
 """How far it is: a bar on a terminal, a line of the log now and then elsewhere."""
 
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
 from rich.console import Console
@@ -17,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from app.bulk.walk import WhyLeftOut
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +60,7 @@ class _Rate(ProgressColumn):
 @contextmanager
 def shown_progress(tally: Tally) -> Iterator[Callable[[], None]]:
     """Show a tally for the length of the block; call the result after each image."""
-    console = Console(stderr=True)
+    console = _console()
     if console.is_terminal:
         with Progress(
             BarColumn(),
@@ -73,14 +77,19 @@ def shown_progress(tally: Tally) -> Iterator[Callable[[], None]]:
         yield _log_now_and_then(tally)
 
 
-def tell_result(tally: Tally, output: Path, *, in_output: int) -> None:
-    """Say what this run has done, and how many rows the output has now."""
-    console = Console(stderr=True)
+def tell_result(
+    tally: Tally, left_out: Mapping[WhyLeftOut, int], output: Path, *, in_output: int
+) -> None:
+    """Say what this run has done, what it left out, and how many rows the output has now."""
+    console = _console()
     if console.is_terminal:
+        reasons = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in left_out.items())
         console.print(
             f"{tally.images} images, {tally.failed} failed, {tally.seconds:.1f} s,"
-            f" {tally.images_per_s:.1f} images/s; {in_output} in {output}",
+            f" {tally.images_per_s:.1f} images/s; {in_output} in {output}"
+            + (f"; left out: {reasons}" if reasons else ""),
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
         return
@@ -92,6 +101,8 @@ def tell_result(tally: Tally, output: Path, *, in_output: int) -> None:
         images_per_s=round(tally.images_per_s, 1),
         output=str(output),
         rows=in_output,
+        left_out=sum(left_out.values()),
+        left_out_for=dict(left_out),
     )
 
 
@@ -113,3 +124,26 @@ def _log_now_and_then(tally: Tally) -> Callable[[], None]:
         )
 
     return tell
+
+
+def _console() -> Console:
+    return Console(file=_LossyFile(sys.stderr))  # type: ignore[arg-type] # it has what is used
+
+
+class _LossyFile:
+    """A file that drops what it does not take, as a terminal that was closed does not."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

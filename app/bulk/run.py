@@ -19,7 +19,7 @@ from app.bulk.output import Output
 from app.bulk.pipeline import Pipeline, VectorOptions
 from app.bulk.progress import Tally, shown_progress, tell_result
 from app.bulk.row import BulkError, Origin, Row
-from app.bulk.walk import find_files
+from app.bulk.walk import FoundFiles, find_files
 from app.engine.lifecycle import Engine
 from app.engine.protocol import Embedder, ModelInfo
 from app.engine.service import EmbeddingService
@@ -27,7 +27,7 @@ from app.errors import WorkerDeadError
 
 _log = structlog.get_logger(__name__)
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Embed = Callable[[Mapping[str, str], Callable[[Row], None]], Coroutine[Any, Any, int]]
 
@@ -56,24 +56,24 @@ def embed_files(
     """
     options = request.options
     output = Output(request.output, options.output)
-    files = find_files(request.paths, request.formats, output.files)
-    if not any(map(os.path.lexists, files.values())):
+    found = find_files(request.paths, request.formats, output.own)
+    if not any(map(os.path.lexists, found.paths.values())):
         raise BulkError("there is no image among these files and folders")
     with output.claimed(resume=request.resume):
         embedder = load()
         output.require_possible(embedder.info)
         origin = _origin(embedder.info, options)
         try:
-            return _run(output, origin, files, partial(_embed, Engine(build), embedder, options))
+            return _run(output, origin, found, partial(_embed, Engine(build), embedder, options))
         except OSError as error:
             raise output.unwritable(error) from None
 
 
-def _run(output: Output, origin: Origin, files: Mapping[str, str], embed: Embed) -> int:
+def _run(output: Output, origin: Origin, found: FoundFiles, embed: Embed) -> int:
     if not output.journal.exists():
         start_journal(output.journal, origin, output.read(origin))
     with opened_journal(output.journal, origin) as journal:
-        left = {name: path for name, path in files.items() if not journal.is_done(name)}
+        left = {name: path for name, path in found.paths.items() if not journal.is_done(name)}
         tally = Tally(len(left))
         with shown_progress(tally) as show:
 
@@ -83,9 +83,9 @@ def _run(output: Output, origin: Origin, files: Mapping[str, str], embed: Embed)
                 show()
 
             code = asyncio.run(embed(left, keep))
-        if names := _in_order(files, journal):
+        if names := _in_order(found.paths, journal):
             output.publish(origin, map(journal.read, names))
-            tell_result(tally, output.path, in_output=len(names))
+        tell_result(tally, found.left_out, output.path, in_output=len(names))
         output.journal.unlink()
     return code or (exit_codes.SOME_FAILED if tally.failed else 0)
 
@@ -101,24 +101,33 @@ async def _embed(
     await engine.start(lambda: embedder)
     pipeline = Pipeline(engine.require_service(), options, keep)
     watching = asyncio.create_task(engine.watch())
+    watching.add_done_callback(lambda _: pipeline.stop())
     try:
         with _stopped_by_signals(pipeline.stop) as received:
             await pipeline.run(files)
-        return 128 + received[0] if received else 0
+        lost = watching.done()
     except WorkerDeadError:
-        _log.critical("the engine failed; --resume goes on from here")
-        return exit_codes.ENGINE_LOST
+        lost = True
     finally:
         watching.cancel()
         await engine.close()
+    if lost:
+        _log.critical("the engine failed; --resume goes on from here")
+        return exit_codes.ENGINE_LOST
+    return 128 + received[0] if received else 0
 
 
 @contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Call `stop` at the first signal to end; a second one does what it did before."""
+    """Call `stop` at the first signal to end; a second one does what it did before.
+
+    A SIGHUP that is ignored stays so: that is what `nohup` is for.
+    """
     loop = asyncio.get_running_loop()
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
     def restore() -> None:
         for number, handler in before.items():
@@ -129,7 +138,7 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
         received.append(number)
         loop.call_soon_threadsafe(stop)
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, receive)
     try:
         yield received

@@ -402,7 +402,7 @@ def test_a_slow_host_costs_its_time_and_no_more(
 
     start = time.monotonic()
     check_error(ask(online, "http://public.example/"), 422, "url_fetch_failed", "images[0]")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15, "the host hangs for 30 s"
     assert online.origin.left.acquire(timeout=_WAIT_S), "the connection stayed open"
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from typer.testing import CliRunner
 from app.__main__ import cli
 from app.settings import Settings
 from tests.app.answers import post_images
-from tests.app.bulk.bulk_runs import read_errors, read_rows, write_colours
+from tests.app.bulk.bulk_runs import (
+    names_of,
+    read_errors,
+    read_rows,
+    write_colour,
+    write_colours,
+)
 from tests.app.fake_embedder import LOSES_DEVICE
 from tests.app.images import NO_IMAGE, encode, scene, truncated_jpeg
 from tests.app.service_server import run_service
@@ -68,6 +74,35 @@ class TellsOfItsPause(PausesOnce):
 app.main.load_embedder = lambda *_, **__: TellsOfItsPause()
 cli(sys.argv[1:])
 """
+
+
+_ON_A_TERMINAL = """
+import fcntl, signal, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+"""
+_WITH_HANGING_READS = """
+import sys, threading, app.main
+from app.__main__ import cli
+from app.bulk.image_file import ImageFile
+from tests.app.fake_embedder import FakeEmbedder
+read = ImageFile.__call__
+def hang(file):
+    if "hang" in str(file._path):
+        threading.Event().wait()
+    return read(file)
+ImageFile.__call__ = hang
+app.main.load_embedder = lambda *_, **__: FakeEmbedder()
+cli(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def _no_interrupt_is_ignored() -> Iterator[None]:
+    """As it is for who does not start the tests in the background: a process inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def start(
@@ -173,6 +208,7 @@ def check_row(row: dict[str, Any], file: Path, item: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.usefixtures("_no_interrupt_is_ignored")
 def test_after_any_signal_a_resumed_run_ends_with_the_rows_of_one_that_was_left_alone(
     tiny_checkpoint: ReferenceCheckpoint,
     many_photos: Path,
@@ -229,6 +265,50 @@ def test_a_second_signal_ends_the_process_at_once_and_leaves_the_journal(tmp_pat
     assert code == 128 + signal.SIGTERM
     assert journal.exists()
     assert not output.exists()
+
+
+def test_one_signal_ends_a_run_in_which_every_decoder_hangs_with_what_was_computed(
+    tmp_path: Path,
+) -> None:
+    cores = os.cpu_count() or 1
+    write_colours(tmp_path / "photos", range(20))
+    for number in range(2 * cores):
+        write_colour(tmp_path / "photos" / f"hang{number}.png", (100, 0, 0))
+    output, journal = tmp_path / "out.npy", tmp_path / "out.npy.partial" / "journal"
+
+    with start(None, tmp_path / "photos", "-o", output, code=_WITH_HANGING_READS) as process:
+        wait_for_lines(journal, 1 + 20, process)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=_END_S)
+
+    assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
+    assert names_of(read_rows(output)) == [f"{red:03}.png" for red in range(20)]
+    assert not journal.exists()
+
+
+def test_a_terminal_that_is_closed_ends_the_run_with_what_was_computed(tmp_path: Path) -> None:
+    write_colours(tmp_path / "photos", range(150))
+    output, journal = tmp_path / "out.npy", tmp_path / "out.npy.partial" / "journal"
+    ours, theirs = pty.openpty()
+
+    with start(
+        None,
+        tmp_path / "photos",
+        "-o",
+        output,
+        code=_ON_A_TERMINAL + _WITH_PAUSING_FAKE,  # its pause is told to the terminal here
+        stdin=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        wait_for_lines(journal, 1 + 20, process)
+        os.close(theirs)
+        os.close(ours)  # the kernel hangs up on whoever has the terminal
+        process.communicate(timeout=_END_S)
+
+    assert process.returncode == 128 + signal.SIGHUP
+    assert 20 <= len(read_rows(output)) < 150
+    assert not journal.exists()
 
 
 def read_all(terminal: int) -> bytes:

@@ -76,12 +76,12 @@ def test_pixel_values_go_from_minus_one_to_one() -> None:
 
 def test_one_image_is_a_batch_of_one(photographs: list[Image.Image]) -> None:
     processor = SiglipImageProcessor()
-    assert torch.equal(processor(photographs[0]), processor(photographs[:1]))
+    assert_close(processor(photographs[0]), processor(photographs[:1]))
 
 
 def test_images_keep_their_order(photographs: list[Image.Image]) -> None:
     processor = SiglipImageProcessor()
-    assert torch.equal(processor(photographs[::-1]), processor(photographs).flip(0))
+    assert_close(processor(photographs[::-1]), processor(photographs).flip(0))
 
 
 # The two steps apart
@@ -104,7 +104,7 @@ def test_resizing_leaves_an_image_of_the_right_size_as_it_is(
 def test_the_two_steps_are_the_whole(photographs: list[Image.Image]) -> None:
     processor = SiglipImageProcessor()
     pixels = np.stack([processor.resize(photograph) for photograph in photographs])
-    assert torch.equal(processor.normalize(torch.from_numpy(pixels)), processor(photographs))
+    assert_close(processor.normalize(torch.from_numpy(pixels)), processor(photographs))
 
 
 def test_the_given_image_is_not_changed(photographs: list[Image.Image]) -> None:

@@ -10,11 +10,10 @@ from model import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 from model.fused_linear import PlainLinear
 from model.int8_linear import Int8Linear
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
+from tests.instruction_sets import needs_vnni
 from tests.reference import draw_lively_weights
 
-pytestmark = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("avx512_vnni"), reason="no avx512_vnni here"
-)
+pytestmark = needs_vnni
 
 INNER, OUTER = 96, 160
 
@@ -47,7 +46,7 @@ def test_a_residual_is_added() -> None:
     int8, _ = layers()
     inputs, residual = torch.randn(2, 4, INNER).bfloat16(), torch.randn(2, 4, OUTER).bfloat16()
 
-    assert torch.equal(int8(inputs, residual.clone()), int8(inputs) + residual)
+    torch.testing.assert_close(int8(inputs, residual.clone()), int8(inputs) + residual)
 
 
 def test_neighbours_in_the_batch_change_nothing() -> None:
@@ -58,7 +57,7 @@ def test_neighbours_in_the_batch_change_nothing() -> None:
     together = int8(inputs)
 
     for index, image in enumerate(inputs):
-        assert torch.equal(together[index], int8(image[None])[0])
+        torch.testing.assert_close(together[index], int8(image[None])[0])
 
 
 def test_images_without_contrast_have_a_range_too() -> None:

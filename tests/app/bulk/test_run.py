@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 import app.bulk
+from app.bulk.image_file import ImageFile
 from app.bulk.pipeline import images_in_flight
 from app.bulk.row import BulkError, OutputKind
 from app.engine.protocol import ModelInfo, Pixels, Vectors
+from app.engine.service import EmbeddingService
 from tests.app.bulk.bulk_runs import (
     names_of,
     read_errors,
@@ -33,6 +35,7 @@ from tests.app.fake_embedder import GIVES_NAN, LOSES_DEVICE, RAISES, FakeEmbedde
 from tests.app.images import NO_IMAGE, encode, plain_png, scene, truncated_jpeg
 
 SUFFIXES = [".parquet", ".npy", ".jsonl"]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 _WAIT_S = 30
 
 
@@ -92,9 +95,8 @@ def test_vectors_are_normalised_as_over_http(photos: Path, tmp_path: Path) -> No
 
     vectors = np.array([row["embedding"] for row in read_rows(output)], np.float32)
     raw = np.array([expected_pooled((red, 0, 0)) for red in range(5)])
-    assert np.array_equal(
-        vectors, (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
-    )
+    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors, unit, rtol=0, atol=1e-7)
 
 
 def test_rows_keep_the_order_of_the_arguments_however_long_each_takes(tmp_path: Path) -> None:
@@ -119,11 +121,12 @@ def test_a_bad_image_fails_alone_with_its_code(photos: Path, tmp_path: Path, suf
     (photos / "d.png").symlink_to("none")
     write_colour(photos / "e.png", (GIVES_NAN, 0, 0))
     write_colour(photos / "f.png", (RAISES, 0, 0))
-    os.mkfifo(photos / "g.png")
+    os.mkfifo(tmp_path / "g.png")
     (photos / "h.png").touch()
+    (photos / "i.png").symlink_to("i.png")
     output = tmp_path / f"out{suffix}"
 
-    assert run_bulk(photos, output, max_image_bytes=5000) == 1
+    assert run_bulk([photos, tmp_path / "g.png"], output, max_image_bytes=5000) == 1
 
     errors = {
         "a.jpg": "unsupported_image_format",
@@ -132,8 +135,9 @@ def test_a_bad_image_fails_alone_with_its_code(photos: Path, tmp_path: Path, suf
         "d.png": "file_unreadable",
         "e.png": "non_finite",
         "f.png": "internal",
-        "g.png": "file_unreadable",
         "h.png": "unsupported_image_format",
+        "i.png": "file_unreadable",
+        "g.png": "file_unreadable",
     }
     assert read_errors(output) == errors
     rows = read_rows(output)
@@ -362,28 +366,39 @@ def test_the_output_may_lie_among_the_images_and_among_the_arguments(
 # Ends that nobody asked for.
 
 
+@pytest.fixture(autouse=True)
+def _no_signal_is_ignored() -> Iterator[None]:
+    """As they are for who does not start the tests with nohup, or in the background."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_run_with_what_was_computed_and_resuming_does_the_rest(
     tmp_path: Path, suffix: str, number: signal.Signals
 ) -> None:
     write_colours(tmp_path / "photos", range(150))
     output, whole = tmp_path / f"out{suffix}", tmp_path / f"whole{suffix}"
     embedder = PausesOnce()
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in SIGNALS]
 
     def interrupt() -> None:
         wait_for(lambda: not embedder.gate.is_set())
         wait_for(lambda: lines_in(tmp_path / f"out{suffix}.partial" / "journal") > 10)
         os.kill(os.getpid(), number)
-        wait_for(lambda: signal.getsignal(signal.SIGTERM) == handlers[1])  # it was heard
+        wait_for(lambda: signal.getsignal(signal.SIGHUP) == handlers[2])  # it was heard
         embedder.gate.set()
 
     with beside(interrupt):
         code = run_bulk(tmp_path / "photos", output, embedder)
 
     assert code == 128 + number
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
     some = read_rows(output)
     assert 0 < len(some) < 150
     assert names_of(some) == sorted(names_of(some))
@@ -392,6 +407,86 @@ def test_a_signal_ends_the_run_with_what_was_computed_and_resuming_does_the_rest
     assert len(again.computed) == 150 - len(some)
     run_bulk(tmp_path / "photos", whole)
     assert read_rows(output) == read_rows(whole)
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored(photos: Path, tmp_path: Path) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    embedder = FakeEmbedder()
+    embedder.gate.clear()
+
+    def hang_up() -> None:
+        embedder.wait_until_entered()
+        os.kill(os.getpid(), signal.SIGHUP)
+        embedder.gate.set()
+
+    with beside(hang_up):
+        assert run_bulk(photos, tmp_path / "out.npy", embedder) == 0
+
+    assert reds_of(read_rows(tmp_path / "out.npy")) == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
+    """Counts files named `hang` that are being read, which takes as long as the test."""
+    begun, end = threading.Semaphore(0), threading.Event()
+    read = ImageFile.__call__
+
+    def hang(file: ImageFile) -> bytes:
+        if "hang" in Path(file._path).name:
+            begun.release()
+            assert end.wait(_WAIT_S)
+        return read(file)
+
+    monkeypatch.setattr(ImageFile, "__call__", hang)
+    yield begun
+    end.set()
+
+
+def write_hanging(folder: Path) -> list[Path]:
+    """Write an image that hangs for every thread that could decode one."""
+    cores = os.cpu_count() or 1
+    return [write_colour(folder / f"hang{number}.png", (100, 0, 0)) for number in range(cores)]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_engine_that_is_lost_ends_the_run_with_70_and_what_was_computed(
+    photos: Path,
+    tmp_path: Path,
+    suffix: str,
+    hanging: threading.Semaphore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it is when every decoder has hung for minutes."""
+    output, journal = tmp_path / f"out{suffix}", tmp_path / f"out{suffix}.partial" / "journal"
+    hangs = write_hanging(photos)
+
+    def is_lost(_: EmbeddingService) -> bool:
+        return lines_in(journal) == 1 + 5 and hanging.acquire(blocking=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddingService, "lost", property(is_lost))
+        assert run_bulk(photos, output) == 70
+
+    assert reds_of(read_rows(output)) == [0, 1, 2, 3, 4]
+    for path in hangs:
+        path.unlink()
+    write_colour(photos / "005.png", (5, 0, 0))
+    assert run_bulk(photos, output, resume=True) == 0
+    assert reds_of(read_rows(output)) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_file_that_hangs_fails_alone_when_nothing_else_is_left(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.bulk.pipeline._LOOK_EVERY_S", 0.01)
+    write_colour(photos / "hang.png", (100, 0, 0))
+    output = tmp_path / "out.jsonl"
+
+    assert run_bulk(photos, output) == 1
+
+    assert read_errors(output) == {"hang.png": "deadline_exceeded"}
+    assert reds_of(read_rows(output)[:5]) == [0, 1, 2, 3, 4]
 
 
 def test_a_lost_device_ends_the_run_with_70_and_loses_nothing(tmp_path: Path) -> None:

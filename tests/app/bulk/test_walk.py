@@ -1,14 +1,17 @@
 """Which files a run embeds, and in which order."""
 
+import errno
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from app.bulk.image_file import ImageFile
-from app.bulk.walk import find_files
+from app.bulk.walk import WhyLeftOut, find_files
 from app.errors import FileUnreadableError
 
 ALL = frozenset({"jpeg", "png", "webp", "gif", "bmp"})
@@ -27,10 +30,12 @@ def touch(*names: str) -> None:
         Path(name).touch()
 
 
-def find(
-    *arguments: str, formats: frozenset[str] = ALL, leave_out: tuple[str, ...] = ()
-) -> list[str]:
-    return list(find_files(map(Path, arguments), formats, map(Path, leave_out)))
+def find(*arguments: str, formats: frozenset[str] = ALL, own: tuple[str, ...] = ()) -> list[str]:
+    return list(find_files(map(Path, arguments), formats, map(Path, own)).paths)
+
+
+def left_out_of(*arguments: str, own: tuple[str, ...] = ()) -> dict[WhyLeftOut, int]:
+    return dict(find_files(map(Path, arguments), ALL, map(Path, own)).left_out)
 
 
 @pytest.mark.usefixtures("here")
@@ -110,14 +115,104 @@ def test_a_name_that_is_not_utf_8_is_spelled_in_it(here: Path) -> None:
 
     found = find_files([Path("a")], ALL, [])
 
-    assert found == {"a/\\xff\\xe4.png": f"a/{name}"}
+    assert found.paths == {"a/\\xff\\xe4.png": f"a/{name}"}
+
+
+def test_no_two_names_are_spelled_alike_and_ordinary_ones_as_they_are(here: Path) -> None:
+    spelled = {
+        b"a.png": "a.png",
+        "ä\n模.png".encode(): "ä\n模.png",
+        b"a\\b.png": "a\\b.png",
+        b"a\\x7f.png": "a\\x7f.png",  # a byte that needs no escape
+        b"a\xff.png": r"a\xff.png",
+        rb"a\xff.png": r"a\\xff.png",
+        rb"a\\xff.png": r"a\\\\xff.png",
+        b"a\\\xff.png": r"a\\\xff.png",
+        "ä".encode() + rb"\xff.png": r"ä\\xff.png",
+        "ä".encode() + b"\xff.png": r"ä\xff.png",
+        b"\xed\xa0\x80.png": r"\xed\xa0\x80.png",  # half of a pair of UTF-16
+    }
+    for name in spelled:
+        (here / os.fsdecode(name)).touch()
+
+    found = find_files([Path()], ALL, []).paths
+
+    assert found == {shown: os.fsdecode(name) for name, shown in spelled.items()}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_link_that_leads_nowhere_is_one_failure_and_no_matter_of_its_folder() -> None:
+    touch("a/1.png", "a/b/2.png", "file")
+    Path("a/loop").symlink_to("loop")
+    Path("a/loop.png").symlink_to("loop.png")
+    Path("a/long.png").symlink_to("x" * 300)
+    Path("a/under_a_file.png").symlink_to("../file/x")
+    Path("a/b/loop.jpg").symlink_to("../loop")
+
+    assert find("a") == [
+        "a/1.png",
+        "a/b/2.png",
+        "a/b/loop.jpg",
+        "a/long.png",
+        "a/loop.png",
+        "a/under_a_file.png",
+    ]
+    assert left_out_of("a") == {"other_format": 1}
+
+
+@pytest.mark.usefixtures("here")
+def test_what_was_listed_before_a_folder_failed_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("a/1.png", "a/b/2.png", "c.png")
+    real = os.scandir
+
+    @contextmanager
+    def fail_in_the_end(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        def entries() -> Iterator[os.DirEntry[str]]:
+            yield from inside
+            if path == "a":
+                raise OSError(errno.EIO, "Input/output error")
+
+        with real(path) as inside:
+            yield entries()
+
+    monkeypatch.setattr(os, "scandir", fail_in_the_end)
+
+    assert find("a", "c.png") == ["a", "a/1.png", "a/b/2.png", "c.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_pipes_sockets_and_devices_of_a_folder_are_left_out_and_named_ones_are_not() -> None:
+    touch("a/1.png")
+    os.mkfifo("a/pipe.png")
+    Path("a/link.png").symlink_to("pipe.png")
+    Path("a/null.png").symlink_to("/dev/null")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("a/socket.png")
+
+    assert find("a") == ["a/1.png"]
+    assert left_out_of("a") == {"special": 4}
+    assert find("a/pipe.png", "/dev/null") == ["a/pipe.png", "/dev/null"]
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_left_out_of_folders_is_counted_once_by_its_reason() -> None:
+    touch("a/1.png", "a/2.txt", "a/b/3.pdf", "a/.4.png", "a/.c/5.png", "a/6.txt", "a/out.npy")
+    touch("a/out.npy.partial/journal")
+    Path("a/d").symlink_to("b")
+
+    counts = {"other_format": 3, "hidden": 2, "link_to_folder": 1}
+    own = ("a/out.npy", "a/out.npy.partial")
+    assert left_out_of("a", own=own) == counts
+    assert left_out_of("a", "./a/", ".", own=own) == counts
+    assert left_out_of("a", "a/6.txt", own=own) == counts | {"other_format": 2}
+    assert left_out_of("a/1.png", "a/2.txt") == {}
 
 
 def test_the_runs_own_files_are_left_out_however_they_are_spelled(here: Path) -> None:
     touch("a/1.png", "a/out.npy")
 
-    assert find("a/1.png", "a/../a/out.npy", leave_out=("a/out.npy",)) == ["a/1.png"]
-    assert find(str(here / "a/out.npy"), "a", leave_out=("a/out.npy",)) == ["a/1.png"]
+    assert find("a/1.png", "a/../a/out.npy", own=("a/out.npy",)) == ["a/1.png"]
+    assert find(str(here / "a/out.npy"), "a", own=("a/out.npy",)) == ["a/1.png"]
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_text_over_the_limit_is_refused_before_it_is_decoded(start: str) -> None
 @pytest.mark.parametrize("text", ["data:" + "a" * 16_000, "data:a/" + "a;a=a" * 8_000])
 def test_a_data_uri_without_end_is_refused_in_no_time(text: str) -> None:
     """A pattern that backtracks takes many seconds, and lets no other thread run."""
-    start = time.monotonic()
+    start = time.thread_time()  # of this thread alone: others may want the cores
     with pytest.raises(InvalidBase64Error):
         decode_base64(text, 10**9)
-    assert time.monotonic() - start < 1
+    assert time.thread_time() - start < 1
