@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 from app.intake.formats import FORMATS
 
-
 # What bytes that are no UTF-8 are spelled like.
 _ESCAPED_BYTE = re.compile(r"\\x[89a-f][0-9a-f]")
 
