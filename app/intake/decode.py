@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 from app.errors import ImageError, ImageTooLargeError
 from app.intake.formats import FORMATS, ImageFormat
 from app.intake.orientation import UPRIGHT, read_orientation, turn_upright, upright_size
-from app.intake.outline import truncated, undecodable
+from app.intake.outline import Outline, truncated, undecodable
 from app.intake.pixels import to_rgb
 from app.intake.sniff import sniff_format
 
@@ -59,20 +59,21 @@ class OpenImage:
     take at most.
     """
 
-    def __init__(
-        self,
-        image: ImageFile.ImageFile,
-        image_format: ImageFormat,
-        *,
-        orientation: int,
-        animated: bool,
-    ) -> None:
-        self.size = upright_size(image.size, orientation)
-        self.decode_bytes = _most_decode_bytes(image, image_format)
-        self._image = image
+    def __init__(self, outline: Outline, image_format: ImageFormat, limits: DecodeLimits) -> None:
         self._format = image_format
-        self._orientation = orientation
-        self._animated = animated
+        self._file = BytesIO(outline.data)
+        self._image: ImageFile.ImageFile | None = None
+        size, transparent = outline.size, outline.transparent
+        if size is None:
+            self._image = self._open()
+            size, transparent = self._image.size, self._image.has_transparency_data
+        _check_size(size, limits)
+        outline.check_size(size)
+        self._stored_size = size
+        self._orientation = read_orientation(outline.exif, outline.xmp)
+        self._animated = outline.animated
+        self.size = upright_size(size, self._orientation)
+        self.decode_bytes = _most_decode_bytes(size, image_format, transparent=transparent)
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +84,8 @@ class OpenImage:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._image.__exit__(kind, error, traceback)  # closing it would take the pixels away
+        if self._image is not None:
+            self._image.__exit__(kind, error, traceback)  # closing it would take its pixels away
 
     def read(self, least_side: int | None = None) -> DecodedImage:
         """Decode it, once: first frame, turned upright, on white, 8 bits, RGB.
@@ -92,16 +94,28 @@ class OpenImage:
         no side falls below it. Raises an `ImageError`: truncated or broken.
         """
         try:
+            image = self._image = self._opened()
             if least_side is not None:
-                self._image.draft(None, (least_side, least_side))  # does nothing unless a JPEG
-            self._image.load()
-            return self._finish()
+                image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
+            image.load()
+            return self._finish(image)
+        except ImageError:
+            raise
         except Exception as error:  # Pillow raises seven types on broken files
             raise _as_image_error(error, self._format.name.upper()) from error
 
-    def _finish(self) -> DecodedImage:
+    def _open(self) -> ImageFile.ImageFile:
+        return Image.open(self._file, formats=(self._format.name,))
+
+    def _opened(self) -> ImageFile.ImageFile:
+        image = self._image or self._open()
+        if image.size != self._stored_size:
+            raise undecodable(self._format.name.upper())
+        return image
+
+    def _finish(self, image: Image.Image) -> DecodedImage:
         noted = ["exif_rotated"] if self._orientation != UPRIGHT else []
-        pixels = to_rgb(turn_upright(self._image, self._orientation), noted)
+        pixels = to_rgb(turn_upright(image, self._orientation), noted)
         if self._animated:
             noted.append("animated_first_frame")
         return DecodedImage(pixels, self.size, self._format.name.upper(), tuple(noted))
@@ -137,15 +151,7 @@ def open_image(data: bytes, limits: DecodeLimits) -> OpenImage:
     image_format = FORMATS[sniff_format(data, limits.formats)]
     outline = image_format.outline(data, limits.max_pixels)
     try:
-        image = Image.open(BytesIO(outline.data), formats=(image_format.name,))
-        _check_size(image.size, limits)
-        outline.check_size(image.size)
-        return OpenImage(
-            image,
-            image_format,
-            orientation=read_orientation(outline.exif, outline.xmp),
-            animated=outline.animated,
-        )
+        return OpenImage(outline, image_format, limits)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -154,11 +160,12 @@ def open_image(data: bytes, limits: DecodeLimits) -> OpenImage:
         raise _as_image_error(error, image_format.name.upper()) from error
 
 
-def _most_decode_bytes(image: Image.Image, image_format: ImageFormat) -> int:
-    bytes_per_pixel = image_format.bytes_per_pixel
-    if image.has_transparency_data:
-        bytes_per_pixel += _BYTES_PER_PIXEL_TO_FLATTEN
-    return image.width * image.height * bytes_per_pixel
+def _most_decode_bytes(
+    size: tuple[int, int], image_format: ImageFormat, *, transparent: bool
+) -> int:
+    width, height = size
+    to_flatten = _BYTES_PER_PIXEL_TO_FLATTEN if transparent else 0
+    return width * height * (image_format.bytes_per_pixel + to_flatten)
 
 
 def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:

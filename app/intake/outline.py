@@ -20,13 +20,16 @@ class Outline:
     """A rebuilt file, and what else the original told: metadata that may hold an orientation.
 
     `exif` is the beginning of a TIFF structure, with or without `Exif` in front; `animated` says
-    whether there is a second frame. The rebuilt file has none of these.
+    whether there is a second frame. The rebuilt file has none of these. `size` (width, height) and
+    `transparent` are told where Pillow takes an image's memory in order to tell them.
     """
 
     data: bytes
     exif: bytes | None = None
     xmp: bytes | memoryview | None = None
     animated: bool = False
+    size: tuple[int, int] | None = None
+    transparent: bool = False
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Refuse a file that costs too much, or cannot be what it claims, at `size` in pixels.

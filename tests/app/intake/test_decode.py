@@ -2,6 +2,7 @@
 
 import struct
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -377,3 +378,26 @@ def test_memory_is_reserved_after_the_header_and_before_the_pixels() -> None:
     with pytest.raises(ImageTooLargeError):
         decode_image(png_claiming(16_385, 1), LIMITS, reserve=reserved.append)
     assert len(reserved) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells")
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_opening_takes_none_of_the_memory_that_reading_takes(image_format: str) -> None:
+    """libwebp would; and who opens an image then waits for its memory."""
+    data = encode(Image.new("RGB", (4_000, 4_000)), image_format)
+    limits = DecodeLimits(len(data), 50_000_000, 16_384, LIMITS.formats)
+
+    before = _allotted_bytes()
+    with open_image(data, limits) as image:
+        opened = _allotted_bytes()
+        assert image.read().size == (4_000, 4_000)
+        read = _allotted_bytes()
+
+    assert opened - before < 4_000**2 <= read - before
+
+
+def _allotted_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(
+        int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData")
+    )
