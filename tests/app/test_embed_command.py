@@ -279,7 +279,10 @@ def test_one_signal_ends_a_run_in_which_every_decoder_hangs_with_what_was_comput
     with start(None, tmp_path / "photos", "-o", output, code=_WITH_HANGING_READS) as process:
         wait_for_lines(journal, 1 + 20, process)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=_END_S)
+        try:
+            _, errors = process.communicate(timeout=_END_S)
+        finally:
+            process.kill()  # if it has not ended, it never will
 
     assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
     assert names_of(read_rows(output)) == [f"{red:03}.png" for red in range(20)]

@@ -1,5 +1,6 @@
 """Whole runs with the fake embedder: what ends up in the output, whatever happens on the way."""
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -487,6 +488,29 @@ def test_a_file_that_hangs_fails_alone_when_nothing_else_is_left(
 
     assert read_errors(output) == {"hang.png": "deadline_exceeded"}
     assert reds_of(read_rows(output)[:5]) == [0, 1, 2, 3, 4]
+
+
+def test_nothing_is_given_up_while_images_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, journal = tmp_path / "out.npy", tmp_path / "out.npy.partial" / "journal"
+    write_colours(tmp_path / "photos", range(150))
+    real_sleep, look, seen = asyncio.sleep, -1.0, 0
+
+    async def until_one_more_is_done(seconds: float) -> None:
+        nonlocal seen
+        if seconds != look:
+            await real_sleep(seconds)
+            return
+        while lines_in(journal) <= seen:
+            await real_sleep(0.001)
+        seen = lines_in(journal)
+
+    monkeypatch.setattr("app.bulk.pipeline._LOOK_EVERY_S", look)
+    monkeypatch.setattr("app.bulk.pipeline._STANDSTILL_LOOKS", 2)
+    monkeypatch.setattr(asyncio, "sleep", until_one_more_is_done)
+
+    assert run_bulk(tmp_path / "photos", output) == 0
 
 
 def test_a_lost_device_ends_the_run_with_70_and_loses_nothing(tmp_path: Path) -> None:
