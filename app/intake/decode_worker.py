@@ -57,14 +57,14 @@ def _settle() -> None:
 
 
 def _serve(line: MessageLine, limits: DecodeLimits, allowance: Allowance) -> None:
-    head, data = line.receive(limits.max_image_bytes + 1)
+    head, data = line.receive()
     _allow_memory(allowance.spare_bytes + _COPIES_OF_FILE * len(data))
     _allow_cpu(allowance.cpu_s)
     try:
         with open_image(bytes(data), limits) as opened:
             if opened.decode_bytes > head["granted_bytes"]:
                 line.send({"size": opened.size, "memory": opened.decode_bytes})
-                head |= line.receive(0).head
+                head |= line.receive().head
             width, height = opened.size
             left_s, _ = signal.getitimer(signal.ITIMER_PROF)
             _allow_cpu(left_s + allowance.cpu_s_per_pixel * width * height)

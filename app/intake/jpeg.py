@@ -164,7 +164,8 @@ class _RebuiltJpeg:
         A marker that it does not take is not passed on: an image that is whole by then stays so.
         """
         if not self.scan_count:
-            raise undecodable("JPEG") if segment.marker else truncated("JPEG")
+            is_cut_off = not segment.marker and segment.start < len(self.data)
+            raise truncated("JPEG") if is_cut_off else undecodable("JPEG")
         if segment.marker == END_OF_IMAGE:
             self.end = b"\xff\xd9"
         elif segment.marker or self.ends_in_coded:

@@ -46,12 +46,12 @@ def read_segments(data: bytes) -> Iterator[Segment]:
 def _next_segment(data: bytes, at: int) -> Segment:
     """Find the next marker, over whatever is in front of it, as libjpeg does.
 
-    Its marker is 0 if the file ends before its content does. It is empty, from `start` to `coded`,
-    if libjpeg does not read on.
+    Its marker is 0 if there is none, or the file ends before its content does. It is empty, from
+    `start` to `coded`, if libjpeg does not read on.
     """
     found = _MARKER.search(data, at)
     if found is None:
-        return Segment(0, at, at, at)
+        return Segment(0, len(data), len(data), len(data))
     start, marker = found.start(), data[found.start() + 1]
     if not _has_content(marker):
         return Segment(marker, start, start, start)

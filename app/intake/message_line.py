@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+import sys
 from typing import Any, NamedTuple
 
 _LENGTHS = struct.Struct("!IQ")  # of the object's text, of the bytes
@@ -30,7 +31,7 @@ class MessageLine:
         if payload:
             self._end.sendall(payload)
 
-    def receive(self, max_payload_bytes: int) -> Message:
+    def receive(self, max_payload_bytes: int = sys.maxsize) -> Message:
         """Wait for one message; raises `ValueError` for one that is not to be believed."""
         text_bytes, payload_bytes = _LENGTHS.unpack(self._read(_LENGTHS.size))
         if text_bytes > _MAX_HEAD_BYTES or payload_bytes > max_payload_bytes:

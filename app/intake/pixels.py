@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 Step = Callable[[Image.Image, list[str]], Image.Image]
 
@@ -28,9 +28,11 @@ def _scale_16_bit(image: Image.Image, noted: list[str]) -> Image.Image:
 
 
 def _opacity(image: Image.Image, clear_value: int) -> Image.Image:
-    import numpy as np  # for this rare kind alone it would double the time that importing takes
-
-    return Image.fromarray(np.where(np.asarray(image) == clear_value, 0, 255).astype(np.uint8))
+    """Return 0 where a value is the clear one, else 255."""
+    wide = image.convert("I")
+    above = wide.point(lambda value: value * 1 - clear_value).convert("L")  # clips at 0 and 255
+    below = wide.point(lambda value: value * -1 + clear_value).convert("L")
+    return ImageChops.lighter(above, below).point(lambda value: 255 if value else 0)
 
 
 def _flatten_alpha(image: Image.Image, noted: list[str]) -> Image.Image:
