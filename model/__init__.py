@@ -1,10 +1,11 @@
 """SigLIP vision tower in plain PyTorch: configuration, model, image processor, checkpoints."""
 
+from model.batch_feature import BatchFeature
 from model.checkpoint import CheckpointError, HubUnreachableError
 from model.config import ConfigError, SiglipVisionConfig
 from model.config_siglip2 import Siglip2VisionConfig
 from model.image_processing_siglip import SiglipImageProcessor
-from model.image_processing_siglip2 import BatchFeature, Siglip2ImageProcessor
+from model.image_processing_siglip2 import Siglip2ImageProcessor
 from model.modeling_siglip2_model import Siglip2VisionModel
 from model.modeling_siglip_vision_model import SiglipVisionModel
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling

@@ -1,7 +1,7 @@
 """Configuration of the SigLIP vision tower, and the reader for every config.json spelling of it."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -40,6 +40,8 @@ class VisionTowerConfig:
 
     model_types: ClassVar[frozenset[str]]
     """What config.json may call the architecture."""
+    model_type: ClassVar[str]
+    """What config.json calls it where the tower stands alone."""
 
     hidden_size: int = 768
     intermediate_size: int = 3072
@@ -93,6 +95,10 @@ class VisionTowerConfig:
             )
         return cls(**known)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what config.json holds where the tower stands alone; `from_dict` reads it."""
+        return {"model_type": self.model_type} | asdict(self)
+
     @classmethod
     def _check_model_type(cls, model_type: str) -> None:
         if model_type not in cls.model_types:
@@ -108,6 +114,7 @@ class SiglipVisionConfig(VisionTowerConfig):
     """
 
     model_types = frozenset({"siglip", "siglip_vision_model"})
+    model_type = "siglip_vision_model"
 
     image_size: int = 224
 

@@ -16,6 +16,7 @@ class Siglip2VisionConfig(VisionTowerConfig):
     """
 
     model_types = frozenset({"siglip2", "siglip2_vision_model"})
+    model_type = "siglip2_vision_model"
 
     num_patches: int = 256
     """Learned positions, a square; how many patches an image may have is the processor's matter."""

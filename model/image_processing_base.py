@@ -1,21 +1,23 @@
 """What the image processors have in common: their files, their values, colour to RGB."""
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from model.batch_feature import BatchFeature
 from model.checkpoint import CheckpointError, find_checkpoint_folder, read_json_if_any
+from model.checkpoint_writer import replace_files
 from model.config import ConfigError
+from model.image_input import ImageInput, UInt8Array, list_images
 from model.torch_resize import TORCH_MODES, resize_with_torch
-
-UInt8Array = npt.NDArray[np.uint8]
 
 # Images become RGB whatever do_convert_rgb says: nothing else fits the model.
 _STEPS = MappingProxyType(
@@ -28,6 +30,7 @@ _STEPS = MappingProxyType(
     }
 )
 _LARGEST_SIZE = 2**16
+_COMBINED = "processor_config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,9 @@ class BaseImageProcessor:
     `backend` is what resizes: Pillow, as the reference does, or PyTorch; see `resize_with_torch`.
     No checkpoint names it.
     """
+
+    image_processor_type: ClassVar[str]
+    """The reference class that reads the same file."""
 
     resample: Image.Resampling = Image.Resampling.BICUBIC
     rescale_factor: float = 1 / 255
@@ -92,6 +98,32 @@ class BaseImageProcessor:
         except (TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"preprocessor_config.json cannot be used: {error}") from error
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what preprocessor_config.json holds; `from_dict` reads it."""
+        return {
+            "image_processor_type": self.image_processor_type,
+            **{step: True for step, usual in _STEPS.items() if usual},
+            "do_convert_rgb": True,
+            "resample": int(self.resample),
+            "rescale_factor": self.rescale_factor,
+            "image_mean": list(self.image_mean),
+            "image_std": list(self.image_std),
+            **self._write_sizes(),
+        }
+
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
+        """Write preprocessor_config.json, which the reference reads too.
+
+        Raises `CheckpointError` when it cannot be written, or would not be read.
+        """
+        with replace_files(save_directory) as files:
+            combined = read_json_if_any(files.parent / _COMBINED) or {}
+            if combined.get("image_processor") is not None:
+                raise CheckpointError(
+                    f"{files.parent} has a {_COMBINED}, which would be read instead; remove it"
+                )
+            (files / "preprocessor_config.json").write_text(json.dumps(self.to_dict(), indent=2))
+
     @property
     def resizes_with_pillow(self) -> bool:
         """Whether `resize` is Pillow's, which can do it without this processor."""
@@ -109,9 +141,28 @@ class BaseImageProcessor:
             return np.asarray(rgb.resize((width, height), resample=self.resample))
         return resize_with_torch(rgb, height, width, self.resample)
 
+    def collate(self, resized: Sequence[UInt8Array]) -> BatchFeature:
+        """Make the model's input of what `resize` gave for several images."""
+        raise NotImplementedError
+
+    def __call__(self, images: ImageInput, return_tensors: str | None = None) -> BatchFeature:
+        """Preprocess one image or several: what the model of the same checkpoint takes.
+
+        Images are PIL images or uint8 arrays (height, width, 3). The result holds tensors, which is
+        what `return_tensors="pt"` asks for, also without. Raises `TypeError` or `ValueError` for
+        what is no image.
+        """
+        if return_tensors not in (None, "pt"):
+            raise ValueError(f'return_tensors {return_tensors!r} is not supported; there is "pt"')
+        return self.collate([self.resize(image) for image in list_images(images)])
+
     @classmethod
     def _read_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Read the fields that a processor adds, or raise `ValueError`."""
+        raise NotImplementedError
+
+    def _write_sizes(self) -> dict[str, Any]:
+        """Return those fields as the file has them."""
         raise NotImplementedError
 
 
@@ -121,7 +172,7 @@ def read_processor_config(folder: Path) -> dict[str, Any] | None:
     What it nests in processor_config.json goes before preprocessor_config.json; older
     processor_config.json only name a class.
     """
-    combined = read_json_if_any(folder / "processor_config.json") or {}
+    combined = read_json_if_any(folder / _COMBINED) or {}
     config = combined.get("image_processor")
     if config is None:
         return read_json_if_any(folder / "preprocessor_config.json")

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from model.batch_feature import BatchFeature
+from model.image_input import UInt8Array
 from model.image_processing_base import BaseImageProcessor, read_size
 
 
@@ -19,6 +20,8 @@ class SiglipImageProcessor(BaseImageProcessor):
     transformers' `SiglipImageProcessorPil`. The two steps can be run apart: `resize` on the CPU,
     `normalize` on the model's device.
     """
+
+    image_processor_type = "SiglipImageProcessor"
 
     height: int = 224
     width: int = 224
@@ -39,11 +42,9 @@ class SiglipImageProcessor(BaseImageProcessor):
         )
         return (channels_first * self.rescale_factor - mean) / std
 
-    def __call__(self, images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
-        """Preprocess one PIL image or a list: -> float32 (batch, 3, height, width)."""
-        if isinstance(images, Image.Image):
-            images = [images]
-        return self.normalize(torch.from_numpy(np.stack([self.resize(image) for image in images])))
+    def collate(self, resized: Sequence[UInt8Array]) -> BatchFeature:
+        """Normalise what `resize` gave: `pixel_values` is float32 (batch, 3, height, width)."""
+        return BatchFeature(pixel_values=self.normalize(torch.from_numpy(np.stack(resized))))
 
     @classmethod
     def _read_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -55,3 +56,6 @@ class SiglipImageProcessor(BaseImageProcessor):
         if not isinstance(size, dict) or size.keys() != {"height", "width"}:
             raise ValueError(f"size {size!r} is not a height and a width")
         return {side: read_size(f"size {size!r}: {side}", size[side]) for side in size}
+
+    def _write_sizes(self) -> dict[str, Any]:
+        return {"size": {"height": self.height, "width": self.width}}

@@ -10,27 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from model.image_processing_base import (
-    BaseImageProcessor,
-    UInt8Array,
-    read_size,
-)
+from model.batch_feature import BatchFeature
+from model.image_input import UInt8Array
+from model.image_processing_base import BaseImageProcessor, read_size
 
 # Bounds and end of the reference's search for the scale; they decide the size of some images.
 _SMALLEST_SCALE = 1e-6
 _LARGEST_SCALE = 100.0
 _SCALE_STEP = 1e-5
-
-
-class BatchFeature(NamedTuple):
-    """What `Siglip2VisionModel` takes, in its order; the names are the reference's."""
-
-    pixel_values: torch.Tensor
-    """float32 (batch, max_num_patches, patch * patch * channels); padding is 0."""
-    pixel_attention_mask: torch.Tensor
-    """int32 (batch, max_num_patches): 1 for a patch, 0 for padding."""
-    spatial_shapes: torch.Tensor
-    """int64 (batch, 2): rows and columns of patches."""
 
 
 class PackedPatches(NamedTuple):
@@ -50,6 +37,8 @@ class Siglip2ImageProcessor(BaseImageProcessor):
     are enlarged. Gives the values of transformers' `Siglip2ImageProcessorPil`.
     """
 
+    image_processor_type = "Siglip2ImageProcessor"
+
     patch_size: int = 16
     max_num_patches: int = 256
     resample: Image.Resampling = Image.Resampling.BILINEAR
@@ -67,7 +56,12 @@ class Siglip2ImageProcessor(BaseImageProcessor):
         return ((values - mean) / std).flatten(1)
 
     def collate(self, resized: Sequence[UInt8Array]) -> BatchFeature:
-        """Normalise, cut into patches and pad what `resize` gave for several images."""
+        """Normalise, cut into patches and pad what `resize` gave for several images.
+
+        `pixel_values` is float32 (batch, max_num_patches, patch * patch * channels), with 0 for
+        padding; `pixel_attention_mask` int32 (batch, max_num_patches), 1 for a patch and 0 for
+        padding; `spatial_shapes` int64 (batch, 2), rows and columns of patches.
+        """
         values, masks, grids = [], [], []
         for pixels in resized:
             patches = torch.from_numpy(convert_image_to_patches(pixels, self.patch_size))
@@ -76,7 +70,11 @@ class Siglip2ImageProcessor(BaseImageProcessor):
             mask = torch.ones(len(patches), dtype=torch.int32)
             masks.append(nn.functional.pad(mask, (0, padding)))
             grids.append(self._grid(pixels))
-        return BatchFeature(torch.stack(values), torch.stack(masks), torch.tensor(grids))
+        return BatchFeature(
+            pixel_values=torch.stack(values),
+            pixel_attention_mask=torch.stack(masks),
+            spatial_shapes=torch.tensor(grids),
+        )
 
     def pack(self, resized: Sequence[UInt8Array]) -> PackedPatches:
         """Cut what `resize` gave into patches, and put those of all images one after the other."""
@@ -87,16 +85,13 @@ class Siglip2ImageProcessor(BaseImageProcessor):
     def _grid(self, resized: UInt8Array) -> tuple[int, int]:
         return resized.shape[0] // self.patch_size, resized.shape[1] // self.patch_size
 
-    def __call__(self, images: Image.Image | Sequence[Image.Image]) -> BatchFeature:
-        """Preprocess one PIL image or a list."""
-        if isinstance(images, Image.Image):
-            images = [images]
-        return self.collate([self.resize(image) for image in images])
-
     @classmethod
     def _read_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
         sizes = {"patch_size": cls.patch_size, "max_num_patches": cls.max_num_patches}
         return {name: read_size(name, given.get(name, usual)) for name, usual in sizes.items()}
+
+    def _write_sizes(self) -> dict[str, Any]:
+        return {"patch_size": self.patch_size, "max_num_patches": self.max_num_patches}
 
 
 def get_image_size_for_max_num_patches(

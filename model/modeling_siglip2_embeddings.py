@@ -7,6 +7,7 @@ from torch import nn
 
 from model.config_siglip2 import Siglip2VisionConfig
 from model.initialization import lecun_normal_, normal_
+from model.input_checks import check_pixel_values, check_shape
 
 
 class Siglip2VisionEmbeddings(nn.Module):
@@ -55,8 +56,11 @@ class Siglip2VisionEmbeddings(nn.Module):
     def forward(self, pixel_values: torch.Tensor, spatial_shapes: torch.Tensor) -> torch.Tensor:
         """Embed patches: (batch, max_length, patch * patch * channels) -> (.., hidden).
 
-        `spatial_shapes` are rows and columns of patches: (batch, 2).
+        `spatial_shapes` are rows and columns of patches: (batch, 2). Raises `TypeError` or
+        `ValueError` for shapes that do not fit, and for patches that are not normalised.
         """
+        check_pixel_values(pixel_values, "batch", "patches", self.patch_embedding.in_features)
+        check_shape("spatial_shapes", spatial_shapes, pixel_values.shape[0], 2)
         patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         return patches + self.resize_positional_embeddings(spatial_shapes, pixel_values.shape[1])
 

@@ -28,11 +28,15 @@ class Siglip2VisionModel(PreTrainedVisionModel[Siglip2VisionConfig]):
         pixel_attention_mask: torch.Tensor,
         spatial_shapes: torch.Tensor,
     ) -> BaseModelOutputWithPooling:
-        """Encode what `Siglip2ImageProcessor` gives: -> patch and pooled vectors.
+        """Encode what `Siglip2ImageProcessor` gives, whole or in parts: -> patch, pooled vectors.
 
         `pixel_values` (batch, max_length, patch * patch * channels), padded; `pixel_attention_mask`
         (batch, max_length), 1 for patches and 0 for padding; `spatial_shapes` (batch, 2), rows and
-        columns of patches. Rows of padding in the result have no meaning. Raises `ValueError` for
-        shapes that do not fit together.
+        columns of patches. Rows of padding in the result have no meaning. Raises `TypeError`
+        or `ValueError` for shapes that do not fit together, and for patches that are not
+        normalised.
+
+        torch.export takes the parts behind the embeddings: positions are resized to each image's
+        grid, which a program made in advance cannot know.
         """
         return self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)

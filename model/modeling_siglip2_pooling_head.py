@@ -15,7 +15,7 @@ class Siglip2MultiheadAttentionPoolingHead(SiglipMultiheadAttentionPoolingHead):
 
         `attention_mask` is true for what may be attended to: (batch, patches).
         """
-        probe = self.probe.expand(len(hidden_states), -1, -1)  # (batch, 1, hidden)
+        probe = self.probe.expand(hidden_states.shape[0], -1, -1)  # (batch, 1, hidden)
         padding = None if attention_mask is None else ~attention_mask
         pooled, _ = self.attention(
             probe, hidden_states, hidden_states, key_padding_mask=padding, need_weights=False

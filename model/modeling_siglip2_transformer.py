@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from model.config_siglip2 import Siglip2VisionConfig
+from model.input_checks import check_shape
 from model.modeling_siglip2_embeddings import Siglip2VisionEmbeddings
 from model.modeling_siglip2_encoder import Siglip2Encoder
 from model.modeling_siglip2_pooling_head import Siglip2MultiheadAttentionPoolingHead
@@ -33,13 +34,9 @@ class Siglip2VisionTransformer(nn.Module):
 
         Rows of padding come out as something without meaning.
         """
-        if pixel_attention_mask.shape != pixel_values.shape[:2]:
-            raise ValueError(
-                f"pixel_attention_mask is {tuple(pixel_attention_mask.shape)} for patches of "
-                f"{tuple(pixel_values.shape[:2])}"
-            )
-        mask = pixel_attention_mask.bool()
         hidden_states = self.embeddings(pixel_values, spatial_shapes)
+        check_shape("pixel_attention_mask", pixel_attention_mask, *pixel_values.shape[:2])
+        mask = pixel_attention_mask.bool()
         last_hidden_state = self.post_layernorm(self.encoder(hidden_states, mask))
         pooler_output = self.head(last_hidden_state, mask) if self.head is not None else None
         return BaseModelOutputWithPooling(last_hidden_state, pooler_output)

@@ -7,6 +7,7 @@ from torch import nn
 
 from model.config import SiglipVisionConfig
 from model.initialization import lecun_normal_, normal_
+from model.input_checks import check_pixel_values
 
 
 class SiglipVisionEmbeddings(nn.Module):
@@ -57,9 +58,13 @@ class SiglipVisionEmbeddings(nn.Module):
     ) -> torch.Tensor:
         """Embed images: (batch, channels, height, width) -> (batch, patches, hidden).
 
-        Rows and columns beyond the last whole patch are not seen. Raises `ValueError` when there
-        are no positions for the patch grid and `interpolate_pos_encoding` is off.
+        Rows and columns beyond the last whole patch are not seen. Raises `TypeError` or
+        `ValueError` for what is no batch of normalised images, and when there are no positions for
+        the patch grid and `interpolate_pos_encoding` is off.
         """
+        check_pixel_values(
+            pixel_values, "batch", self.patch_embedding.in_channels, "height", "width"
+        )
         height, width = pixel_values.shape[-2:]
         grid = (height // self.patch_size, width // self.patch_size)
         native = grid == (self.grid_size, self.grid_size)

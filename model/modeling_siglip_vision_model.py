@@ -29,7 +29,9 @@ class SiglipVisionModel(PreTrainedVisionModel[SiglipVisionConfig]):
     ) -> BaseModelOutputWithPooling:
         """Encode images: (batch, channels, height, width) -> patch and pooled vectors.
 
-        `pixel_values` are normalised as by `SiglipImageProcessor`. Raises `ValueError` for an image
-        size whose patch grid the model has no positions for, unless `interpolate_pos_encoding`.
+        `pixel_values` are normalised as by `SiglipImageProcessor`, whose result can also be given
+        whole. Raises `ValueError` for an image size whose patch grid the model has no positions
+        for, unless `interpolate_pos_encoding`; and `TypeError` or `ValueError` for what is no batch
+        of normalised images.
         """
         return self.vision_model(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)

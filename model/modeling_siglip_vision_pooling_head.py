@@ -36,7 +36,7 @@ class SiglipMultiheadAttentionPoolingHead(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Pool the patches of each image: (batch, patches, hidden) -> (batch, hidden)."""
-        probe = self.probe.expand(len(hidden_states), -1, -1)  # (batch, 1, hidden)
+        probe = self.probe.expand(hidden_states.shape[0], -1, -1)  # (batch, 1, hidden)
         pooled, _ = self.attention(probe, hidden_states, hidden_states, need_weights=False)
         pooled = pooled + self.mlp(self.layernorm(pooled))
         return pooled[:, 0]

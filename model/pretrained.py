@@ -1,13 +1,20 @@
-"""How a vision model gets its weights: from a checkpoint, or drawn from a seed."""
+"""How a vision model gets its weights, from a checkpoint or drawn from a seed, and saves them."""
 
+import json
+import shutil
+from collections.abc import Mapping
 from os import PathLike
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from model.checkpoint import open_checkpoint
+from model.checkpoint_writer import replace_files
 from model.config import VisionTowerConfig
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 Config = TypeVar("Config", bound=VisionTowerConfig)
 
@@ -27,15 +34,22 @@ class PreTrainedVisionModel(nn.Module, Generic[Config]):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | PathLike[str], revision: str | None = None
+        cls,
+        name_or_path: str | PathLike[str],
+        revision: str | None = None,
+        *,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
     ) -> Self:
         """Load a checkpoint from a local folder or from the Hugging Face hub, ready for inference.
 
-        The weights keep the file's dtype (float32 if it mixes several) and stay memory-mapped until
-        they are moved or cast.
+        The weights keep the file's dtype (float32 if it mixes several) unless `dtype` or its older
+        name `torch_dtype` says another, as `torch.bfloat16` or "bfloat16". They stay memory-mapped
+        until they are moved or cast.
         Raises `CheckpointError` when it cannot be had or does not fit, `ConfigError` when its
         config.json describes another kind of model.
         """
+        wanted = _read_dtype(torch_dtype if dtype is None else dtype)
         checkpoint = open_checkpoint(name_or_path, revision)
         config = cls.config_class.from_dict(checkpoint.config)
         with torch.device("meta"):  # no memory for weights that the file is about to supply
@@ -45,8 +59,9 @@ class PreTrainedVisionModel(nn.Module, Generic[Config]):
         }
         tensors = checkpoint.read_vision_tensors(shapes)
         model.vision_model.load_state_dict(tensors, assign=True)
-        mixed = len({tensor.dtype for tensor in tensors.values()}) > 1
-        return (model.float() if mixed else model).eval()
+        if wanted is None and len({tensor.dtype for tensor in tensors.values()}) > 1:
+            wanted = torch.float32
+        return model.to(wanted).eval()
 
     @classmethod
     def from_random(cls, config: Config, seed: int = 0) -> Self:
@@ -59,3 +74,51 @@ class PreTrainedVisionModel(nn.Module, Generic[Config]):
             torch.default_generator.manual_seed(seed)
             model = cls(config)
         return model.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are, and so what the model computes in."""
+        return next(self.parameters()).dtype
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Encode images as `forward` does, also given whole what the image processor returned."""
+        if args and isinstance(args[0], Mapping):
+            return super().__call__(*args[1:], **args[0], **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
+        """Write config.json and model.safetensors, which the reference reads too.
+
+        Both take the place of older ones once they are whole. Raises `CheckpointError` when they
+        cannot be written.
+        """
+        config = self.config.to_dict() | {
+            "architectures": [type(self).__name__],
+            "dtype": _name_dtype(self.dtype),
+        }
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        with replace_files(save_directory) as files:
+            (files / "config.json").write_text(json.dumps(config, indent=2))
+            save_file(tensors, files / "model.safetensors", metadata={"format": "pt"})
+            # safetensors lets nobody but the owner read it.
+            shutil.copymode(files / "config.json", files / "model.safetensors")
+
+
+def _name_dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _read_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """Return a dtype given by itself or its name, None for that of the file."""
+    if dtype is None or dtype == "auto":
+        return None
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found not in _DTYPES:
+        names = ", ".join(map(_name_dtype, _DTYPES))
+        raise ValueError(f"dtype cannot be {dtype!r}; there are {names}")
+    return found

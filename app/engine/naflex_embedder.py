@@ -76,7 +76,7 @@ def _embed_plainly(
 ) -> UnevenVectors:
     """Compute with the plain modules on a padded batch, on the CPU, in the weights' own dtype."""
     inputs = processor.collate(list(pixels))
-    outputs = model(*inputs)
+    outputs = model(inputs)
     lengths = inputs.spatial_shapes.prod(1).tolist()
     patches = [
         rows[:length].numpy()

@@ -39,7 +39,7 @@ def resized(photographs: list[Image.Image]) -> list[np.ndarray]:
 def test_vectors_are_those_of_the_plain_tower(
     model: Siglip2VisionModel, resized: list[np.ndarray], dtype: torch.dtype, tolerance: float
 ) -> None:
-    plain = model(*PROCESSOR.collate(resized))
+    plain = model(PROCESSOR.collate(resized))
     patches, grids = PROCESSOR.pack(resized)
     lengths = [rows * columns for rows, columns in grids]
     assert len(set(lengths)) > 2

@@ -1,7 +1,10 @@
 """SiglipVisionModel: published names and sizes, random and loaded weights, other image sizes."""
 
+from typing import Any
+
 import pytest
 import torch
+from transformers import SiglipVisionModel as ReferenceModel
 
 from model import BaseModelOutputWithPooling, SiglipVisionConfig, SiglipVisionModel
 from tests.reference import ReferenceCheckpoint, relative_difference
@@ -97,3 +100,42 @@ def test_from_random_is_in_inference_mode(config: SiglipVisionConfig) -> None:
     model = SiglipVisionModel.from_random(config)
     assert not any(module.training for module in model.modules())
     assert model.config == config
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ({}, torch.float32),
+        ({"dtype": "auto"}, torch.float32),
+        ({"dtype": torch.bfloat16}, torch.bfloat16),
+        ({"dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": "float16"}, torch.float16),
+        ({"torch_dtype": torch.float64}, torch.float64),
+        ({"dtype": torch.float16, "torch_dtype": torch.float64}, torch.float16),
+    ],
+)
+def test_the_weights_get_the_dtype_that_is_asked_for(
+    tiny_checkpoint: ReferenceCheckpoint, asked: dict[str, Any], given: torch.dtype
+) -> None:
+    model = SiglipVisionModel.from_pretrained(tiny_checkpoint.folder, **asked)
+    assert model.dtype == given
+    assert {weight.dtype for weight in model.parameters()} == {given}
+    reference = ReferenceModel.from_pretrained(tiny_checkpoint.folder, **asked)
+    assert reference.dtype == given
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "bf16", "nn", torch.uint8, torch.float8_e5m2, 16, "torch.float16", ""]
+)
+def test_a_dtype_that_weights_cannot_have_is_refused(
+    tiny_checkpoint: ReferenceCheckpoint, dtype: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"dtype cannot be {dtype!r}"):
+        SiglipVisionModel.from_pretrained(tiny_checkpoint.folder, dtype=dtype)
+
+
+def test_device_and_dtype_are_those_of_the_weights(config: SiglipVisionConfig) -> None:
+    with torch.device("meta"):
+        model = SiglipVisionModel(config).to(torch.bfloat16)
+    assert model.device == torch.device("meta")
+    assert model.dtype == torch.bfloat16

@@ -109,9 +109,9 @@ def test_pixel_values_equal_the_references(
     expected: Expected, photographs: list[Image.Image]
 ) -> None:
     processor = SiglipImageProcessor.from_pretrained(expected.folders["published"])
-    pixel_values = processor(photographs[:2])
+    inputs = processor(photographs[:2])
     torch.testing.assert_close(
-        pixel_values, expected.pixel_values, rtol=0, atol=MAX_PIXEL_DIFFERENCE
+        inputs.pixel_values, expected.pixel_values, rtol=0, atol=MAX_PIXEL_DIFFERENCE
     )
 
 

@@ -42,12 +42,11 @@ def test_outputs_equal_the_references(size: str, mixed: list[Image.Image], tmp_p
     reference = write_naflex_checkpoint(tmp_path, config, max_num_patches=256)
     inputs = Siglip2ImageProcessor.from_pretrained(tmp_path)(mixed)
     theirs = reference.processor(mixed, return_tensors="pt")
-    for name in inputs._fields:
-        torch.testing.assert_close(
-            getattr(inputs, name), theirs[name], rtol=0, atol=MAX_PIXEL_DIFFERENCE
-        )
+    assert inputs.keys() == theirs.keys()
+    for name, tensor in inputs.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=MAX_PIXEL_DIFFERENCE)
 
-    ours = Siglip2VisionModel.from_pretrained(tmp_path)(*inputs)
+    ours = Siglip2VisionModel.from_pretrained(tmp_path)(inputs)
     expected = reference.model(**theirs)
 
     assert len(set(inputs.spatial_shapes.prod(1).tolist())) > 2
