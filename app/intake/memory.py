@@ -9,8 +9,8 @@ from contextlib import contextmanager
 class DecodeMemory:
     """A number of bytes to share, first come first served.
 
-    One WebP of 64 million pixels takes 1 GB: two of them at once must wait for each other, where four
-    photographs of a telephone need not.
+    One WebP of 64 million pixels takes 1 GB: two of them at once must wait for each other, where
+    four photographs of a telephone need not.
     """
 
     def __init__(self, limit_bytes: int) -> None:
