@@ -101,9 +101,9 @@ class Settings(BaseSettings):
         256 * 2**20, ge=1, description="bytes of one answer (patch vectors are large)"
     )
     max_pixels: int = Field(
-        50_000_000, ge=1, le=_PILLOW_MAX_PIXELS, description="width x height of one image"
+        64_000_000, ge=1, le=_PILLOW_MAX_PIXELS, description="width x height of one image"
     )
-    max_side: int = Field(16384, ge=1, description="longer side of one image, in pixels")
+    max_side: int = Field(65535, ge=1, description="longer side of one image, in pixels")
     formats: Annotated[frozenset[ImageFormat], NoDecode, BeforeValidator(_split_commas)] = Field(
         frozenset({"jpeg", "png", "webp", "gif", "bmp"}),
         min_length=1,

@@ -61,17 +61,18 @@ class OpenImage:
 
     def __init__(self, outline: Outline, image_format: ImageFormat, limits: DecodeLimits) -> None:
         self._format = image_format
+        self._outline = outline
         self._file = BytesIO(outline.data)
         self._image: ImageFile.ImageFile | None = None
         size, transparent = outline.size, outline.transparent
         if size is None:
             self._image = self._open()
-            size, transparent = self._image.size, self._image.has_transparency_data
+            size = self._image.size
+            transparent = transparent or self._image.has_transparency_data
         _check_size(size, limits)
         outline.check_size(size)
         self._stored_size = size
         self._orientation = read_orientation(outline.exif, outline.xmp)
-        self._animated = outline.animated
         self.size = upright_size(size, self._orientation)
         self.decode_bytes = _most_decode_bytes(size, image_format, transparent=transparent)
 
@@ -98,7 +99,7 @@ class OpenImage:
             if least_side is not None:
                 image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
             image.load()
-            return self._finish(image)
+            return self._finish(self._outline.correct(image))
         except ImageError:
             raise
         except Exception as error:  # Pillow raises seven types on broken files
@@ -116,7 +117,7 @@ class OpenImage:
     def _finish(self, image: Image.Image) -> DecodedImage:
         noted = ["exif_rotated"] if self._orientation != UPRIGHT else []
         pixels = to_rgb(turn_upright(image, self._orientation), noted)
-        if self._animated:
+        if self._outline.animated:
             noted.append("animated_first_frame")
         return DecodedImage(pixels, self.size, self._format.name.upper(), tuple(noted))
 

@@ -62,8 +62,9 @@ def _serve(line: MessageLine, limits: DecodeLimits, allowance: Allowance) -> Non
     _allow_cpu(allowance.cpu_s)
     try:
         with open_image(bytes(data), limits) as opened:
-            if opened.decode_bytes > head["granted_bytes"]:
-                line.send({"size": opened.size, "memory": opened.decode_bytes})
+            needed_bytes = opened.decode_bytes + _bytes_between(opened.size, head["least_side"])
+            if needed_bytes > head["granted_bytes"]:
+                line.send({"size": opened.size, "memory": needed_bytes})
                 head |= line.receive().head
             width, height = opened.size
             left_s, _ = signal.getitimer(signal.ITIMER_PROF)
@@ -77,6 +78,16 @@ def _serve(line: MessageLine, limits: DecodeLimits, allowance: Allowance) -> Non
     finally:
         _allow_cpu(0)
     line.send(answer, pixels)
+
+
+def _bytes_between(size: tuple[int, int], least_side: int | None) -> int:
+    """Return what the service takes to resize with PyTorch what was decoded for that.
+
+    PyTorch makes every row as wide as the model's input, also those of an image one pixel wide,
+    before it makes them fewer; Pillow does what takes less first.
+    """
+    _, height = size
+    return 0 if least_side is None else 3 * least_side * height
 
 
 def _decode(

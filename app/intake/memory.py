@@ -9,7 +9,7 @@ from contextlib import contextmanager
 class DecodeMemory:
     """A number of bytes to share, first come first served.
 
-    One WebP of 50 million pixels takes 800 MB: four of them at once must wait for each other, where
+    One WebP of 64 million pixels takes 1 GB: two of them at once must wait for each other, where
     four photographs of a telephone need not.
     """
 

@@ -8,6 +8,8 @@ that was not counted.
 
 from dataclasses import dataclass
 
+from PIL import Image
+
 from app.errors import ImageTruncatedError, ImageUndecodableError
 
 # A JPEG has room for no more. PNG and WebP have, and an orientation may be of any type: as millions
@@ -20,8 +22,8 @@ class Outline:
     """A rebuilt file, and what else the original told: metadata that may hold an orientation.
 
     `exif` is the beginning of a TIFF structure, with or without `Exif` in front; `animated` says
-    whether there is a second frame. The rebuilt file has none of these. `size` (width, height) and
-    `transparent` are told where Pillow takes an image's memory in order to tell them.
+    whether there is a second frame. The rebuilt file has none of these. `size` (width, height) is
+    told where Pillow takes an image's memory in order to tell it, `transparent` where it would not.
     """
 
     data: bytes
@@ -36,6 +38,10 @@ class Outline:
 
         Raises `ImageSuspiciousError`.
         """
+
+    def correct(self, image: Image.Image) -> Image.Image:
+        """Return the decoded image, as its format has it where Pillow has something else."""
+        return image
 
 
 def truncated(format_name: str) -> ImageTruncatedError:

@@ -13,14 +13,13 @@ from typing import NamedTuple
 
 from app.errors import ImageSuspiciousError
 from app.intake.outline import MAX_EXIF_BYTES, Outline, truncated, undecodable
+from app.intake.png_transparency import DeepClearOutline, clear_samples, is_deep_colour
 
 # As many as a file of the tallest size has that writes each row on its own, and half as many again.
 _MAX_CHUNKS = 100_000
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NAME = re.compile(rb"\w{4}")
 _HEADER_BYTES = 13
-# Bytes of transparency that each colour type needs; libpng and browsers ignore what is too short.
-_TRANSPARENCY_BYTES = {0: 2, 2: 6}
 
 _MAX_UNPACKED_BYTES = 2**20
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
@@ -120,10 +119,15 @@ class _RebuiltPng:
         parts = [_SIGNATURE, *_written(b"IHDR", self.header)]
         if self.palette is not None:
             parts += _written(b"PLTE", self.palette)
-        if self.transparency is not None:
-            parts += _written(b"tRNS", self.transparency)
+        clear = self.transparency
+        is_deep = is_deep_colour(self.header)
+        if clear is not None and not is_deep:
+            parts += _written(b"tRNS", clear)
         parts += [*_written(b"IDAT", *self.pixels), *_written(b"IEND")]
-        return Outline(b"".join(parts), self._exif(), self._xmp(), self.animated)
+        told = b"".join(parts), self._exif(), self._xmp(), self.animated
+        if clear is not None and is_deep:
+            return DeepClearOutline(*told, transparent=True, clear=clear)
+        return Outline(*told)
 
     def _add_header(self, chunk: _Chunk) -> None:
         """Take what counts in front of the pixels only."""
@@ -132,9 +136,8 @@ class _RebuiltPng:
         if chunk.name == b"PLTE":
             self.palette = _checked(self.data, chunk)
         elif chunk.name == b"tRNS":
-            transparency = _checked(self.data, chunk)
-            if len(transparency) >= _TRANSPARENCY_BYTES.get(self.header[9], 0):
-                self.transparency = transparency
+            clear = clear_samples(self.header, _checked(self.data, chunk))
+            self.transparency = self.transparency if clear is None else clear
         elif chunk.name == b"acTL" and chunk.end - chunk.start >= 8:
             self._add_animation(chunk)
         elif chunk.name == b"fcTL" and chunk.end - chunk.start >= 20:

@@ -227,9 +227,8 @@ _TOO_LARGE: dict[str, Callable[[], bytes]] = {
         + struct.pack("<4HB", 0, 0, 13_000, 13_000, 0)
         + b"\2\2\x44\1\0;"
     ),
-    "PNG of 1 x 60000": lambda: _grey_png(1, 60_000),
-    "PNG of 60000 x 1": lambda: _grey_png(60_000, 1),
-    "JPEG of 1 x 65500": lambda: encode(Image.new("L", (1, 65_500)), "JPEG"),
+    "PNG of 1 x 65536": lambda: _grey_png(1, 65_536),
+    "PNG of 65536 x 1": lambda: _grey_png(65_536, 1),
 }
 
 _SUSPICIOUS: dict[str, Callable[[], bytes]] = {
@@ -315,9 +314,10 @@ _FOREIGN: dict[str, Callable[[], bytes]] = {
 }
 
 _HARMLESS: dict[str, Callable[[], bytes]] = {
-    "PNG of 1 x 16384": lambda: _grey_png(1, 16_384),
-    "PNG of 16384 x 1": lambda: _grey_png(16_384, 1),
+    "PNG of 1 x 65535": lambda: _grey_png(1, 65_535),
+    "PNG of 65535 x 1": lambda: _grey_png(65_535, 1),
     "PNG of 2 x 16000": lambda: _grey_png(2, 16_000),
+    "JPEG of 1 x 65500": lambda: encode(Image.new("L", (1, 65_500)), "JPEG"),
     "PNG of 15000 colour profiles": lambda: _png_with(
         _text_chunk(b"iCCP", zlib.compress(bytes(MIB - 1), 9)) * 15_000
     ),

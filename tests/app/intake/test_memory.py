@@ -1,9 +1,11 @@
 """The budget of memory for decoding, and what decoding really takes."""
 
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from app.intake.memory import DecodeMemory
+from tests.app.intake.mutants import chunk
 
 WAIT_S = 30
 SIDE = 2000
@@ -150,6 +153,20 @@ def test_decoding_takes_no_more_than_it_reserves(
 
     assert taken <= reserved + 2**22, f"{taken / SIDE**2:.1f} bytes a pixel"
     assert taken >= 3 * SIDE**2
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+def test_a_clear_colour_of_16_bits_takes_no_more_than_it_reserves(tmp_path: Path) -> None:
+    file = tmp_path / "picture"
+    rows = zlib.compress(bytes((1 + 6 * SIDE) * SIDE), 1)
+    header = struct.pack(">2I5B", SIDE, SIDE, 16, 2, 0, 0, 0)
+    on_its_side = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    parts = (b"IHDR", header), (b"eXIf", on_its_side), (b"tRNS", bytes(6)), (b"IDAT", rows)
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+    taken, reserved = run_measured(_DECODE, file)
+
+    assert taken <= reserved + 2**22, f"{taken / SIDE**2:.1f} bytes a pixel"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
