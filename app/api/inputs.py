@@ -125,7 +125,7 @@ def _parse_json(body: bytes, limits: InputLimits) -> dict[str, Any]:
             raise InvalidJsonError("the body is an image, not JSON; send it as image/*") from error
         raise InvalidJsonError("the body is not valid JSON") from error
     if not isinstance(content, dict):
-        raise InvalidJsonError("the body is not a JSON object")
+        raise InvalidJsonError('the body is not a JSON object: {"images": ["<base64>"]}')
     return content
 
 

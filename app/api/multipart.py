@@ -131,7 +131,8 @@ class _FormReader:
         part.size += end - start
         if not part.is_file and part.size > _MAX_FORM_FIELD_BYTES:
             raise InvalidMultipartError(
-                f"the field {shown(part.name)} is over {_MAX_FORM_FIELD_BYTES} bytes"
+                f"the field {shown(part.name)} is over {_MAX_FORM_FIELD_BYTES} bytes; images are "
+                f"files, in {_FILE_FIELD_NAMES}"
             )
         part.chunks.append(data[start:end])
 

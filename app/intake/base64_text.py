@@ -61,10 +61,11 @@ def _decode_any_writing(located: _Located, max_bytes: int) -> bytes:
     except UnicodeEncodeError as error:
         raise _not_base64(located.offset + error.start) from None
     standard = data.translate(_TO_STANDARD_ALPHABET, _WHITESPACE)
-    length = len(standard.rstrip(b"="))
+    padding = len(standard[-3:]) - len(standard[-3:].rstrip(b"="))
+    length = len(standard) - padding
     if length * 3 // 4 > max_bytes:
         raise _too_large(max_bytes)
-    missing = -length % 4 - (len(standard) - length)
+    missing = -length % 4 - padding
     try:
         return pybase64.b64decode(standard + missing * b"=", validate=True)
     except (binascii.Error, ValueError):
