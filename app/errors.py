@@ -333,11 +333,10 @@ class ImagesFailedError(ServiceError):
     """A request that failed as a whole because of some of its images.
 
     Speaks for the first of `failed` (image index -> error), or for the first fault of the service
-    if there is one: then trying again may help. All of them are in `details`. With `all_failed` the
-    caller wanted whatever can be had, and nothing can: 422.
+    if there is one: then trying again may help. All of them are in `details`.
     """
 
-    def __init__(self, failed: Mapping[int, ServiceError], *, all_failed: bool = False) -> None:
+    def __init__(self, failed: Mapping[int, ServiceError]) -> None:
         ours = ((i, error) for i, error in failed.items() if isinstance(error, ServerError))
         index, error = next(ours, next(iter(failed.items())))
         super().__init__(
@@ -345,8 +344,7 @@ class ImagesFailedError(ServiceError):
             param=f"images[{index}]",
             retry_after_s=error.retry_after_s,
         )
-        own_fault = isinstance(error, ServerError)
-        self.status = ImageError.status if all_failed and not own_fault else error.status
+        self.status = error.status
         self.code = error.code
         self.kind = error.kind
         self.details = tuple(failed.items())

@@ -20,7 +20,7 @@ from app.observe.metrics import count_rejection
 
 _BY_STATUS: Mapping[int, ServiceError] = MappingProxyType(
     {
-        404: NotFoundError("no such route; see /docs"),
+        404: NotFoundError("no such route; images go to POST /embed, and /docs has the rest"),
         405: MethodNotAllowedError("this route does not take this method"),
     }
 )
@@ -30,8 +30,7 @@ def answer_error(
     error: ServiceError, request_id: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Count an error and write it in the contract's shape, with its status and Retry-After."""
-    if not error.details:  # else it is its images that failed, and they are counted
-        count_rejection(error.code)
+    count_rejection(error.code)
     content = {
         "error": {
             "message": error.message,

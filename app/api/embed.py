@@ -67,7 +67,9 @@ async def embed(request: Request) -> Response:
     _check_options(options, form, service.info)
     answer_bytes = estimate_answer_bytes(options, form, service.info, len(embed_input.sources))
     if answer_bytes > context.max_response_bytes:
-        raise ResponseTooLargeError("too many vectors for one answer; send fewer images")
+        raise ResponseTooLargeError(
+            "too many vectors for one answer (SIGLIP_MAX_RESPONSE_BYTES); send fewer images"
+        )
     is_large = answer_bytes > _MAX_INLINE_ANSWER_BYTES
     with ExitStack() as held:
         held.enter_context(context.answers.held(answer_bytes if is_large else 0))

@@ -129,7 +129,9 @@ class Guard:
         return None
 
     def _body_too_large(self) -> BodyTooLargeError:
-        return BodyTooLargeError(f"the body is over {self._max_body_bytes} bytes")
+        return BodyTooLargeError(
+            f"the body is over {self._max_body_bytes} bytes (SIGLIP_MAX_BODY_BYTES)"
+        )
 
 
 def _key(headers: Headers) -> bytes:

@@ -48,4 +48,6 @@ class InflightBytes:
     @staticmethod
     def full() -> MemoryFullError:
         """Make the error that says so."""
-        return MemoryFullError("too many bytes are in flight", retry_after_s=_RETRY_AFTER_S)
+        return MemoryFullError(
+            "too many bytes are in flight (SIGLIP_INFLIGHT_BYTES)", retry_after_s=_RETRY_AFTER_S
+        )

@@ -1,6 +1,8 @@
 """The three forms of a request to POST /embed, read into one."""
 
-from collections.abc import Sequence
+import codecs
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
+from app.api.media_type import is_form, is_image, is_json, refuse_what_is_no_image
 from app.api.multipart import read_form
 from app.api.options import MAX_SHOWN_NAME, read_options, read_query, shown, validated
 from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions, ImageItem
@@ -19,7 +22,6 @@ from app.errors import (
     NoImagesError,
     TooManyImagesError,
     UnknownParameterError,
-    UnsupportedMediaTypeError,
     UrlInputDisabledError,
 )
 from app.intake.base64_text import decode_base64
@@ -28,6 +30,10 @@ from app.intake.fetch import Fetcher
 # Of an honest image: its braces, its keys, commas in its data URI and in its id.
 _MAX_JSON_SEPARATORS_PER_IMAGE = 300
 _MAX_URLS = 4
+# As axios and others name the members of a list, too.
+_ID_FIELD = re.compile(r"id(\[\d{0,9}\])?")
+_FIELDS = (*EmbedOptions.model_fields, "id")
+_JSON_KEYS = ("images", "image", *EmbedOptions.model_fields)
 
 
 @dataclass(frozen=True)
@@ -56,37 +62,27 @@ async def read_input(
     Without a `fetcher`, URLs are refused.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "application/json":
-        embed_input = await _read_json(request, limits, fetcher)
-    elif media_type == "multipart/form-data":
-        embed_input = await _read_multipart(request, limits)
-    elif media_type.startswith("image/") or media_type == "application/octet-stream":
-        embed_input = await _read_raw(request)
-    else:
-        raise UnsupportedMediaTypeError(
-            "send an image (image/* or application/octet-stream), multipart/form-data or "
-            "application/json, and say which in Content-Type"
-        )
-    if not embed_input.sources:
-        raise NoImagesError("the request holds no image")
-    return embed_input
-
-
-async def _read_raw(request: Request) -> EmbedInput:
+    if is_json(media_type):
+        return await _read_json(request, limits, fetcher)
+    query = read_query(request.scope["query_string"])
+    if is_form(media_type):
+        form = await read_form(request, limits.max_images)
+        return _of_files(form.files, [*query, *form.fields])
     body = await request.body()
-    return _of_files([body] if body else [], read_query(request.scope["query_string"]))
-
-
-async def _read_multipart(request: Request, limits: InputLimits) -> EmbedInput:
-    form = await read_form(request, limits.max_images, limits.max_body_bytes)
-    return _of_files(form.files, [*read_query(request.scope["query_string"]), *form.fields])
+    refuse_what_is_no_image(body, media_type)
+    return _of_files([body] if body else [], query)
 
 
 def _of_files(files: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> EmbedInput:
     """Take images as they are, and options and ids from fields."""
-    ids = [value for name, value in fields if name == "id"]
-    options = read_options([(name, value) for name, value in fields if name != "id"])
-    return EmbedInput(options, [_given(data) for data in files], _match_ids(ids, files))
+    ids = [value for name, value in fields if _ID_FIELD.fullmatch(name)]
+    options = [(name, value) for name, value in fields if not _ID_FIELD.fullmatch(name)]
+    _refuse_unknown_names((name for name, _ in options), _FIELDS)
+    if not files:
+        raise NoImagesError("the request holds no image")
+    return EmbedInput(
+        read_options(options), [_given(data) for data in files], _match_ids(ids, files)
+    )
 
 
 def _given(data: bytes) -> ImageSource:
@@ -100,11 +96,15 @@ async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | N
         if name in content:
             raise InvalidParameterError(f"{shown(name)} is given twice", param=shown(name))
         content[name] = value
-    if not content.get("images"):
+    _refuse_unknown_names(content, _JSON_KEYS)
+    images = content["images"] = _images_of(content)
+    if not images:
         raise NoImagesError("the request holds no image", param="images")
-    if isinstance(content["images"], list) and len(content["images"]) > limits.max_images:
-        raise TooManyImagesError(f"more than {limits.max_images} images in one request")
-    _refuse_long_names(content)
+    if isinstance(images, list) and len(images) > limits.max_images:
+        raise TooManyImagesError(
+            f"more than {limits.max_images} images in one request (SIGLIP_MAX_IMAGES)"
+        )
+    _refuse_long_names(images)
     parsed = validated(EmbedBody, content)
     options = EmbedOptions(**parsed.model_dump(exclude={"images"}))
     if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
@@ -119,19 +119,39 @@ def _parse_json(body: bytes, limits: InputLimits) -> dict[str, Any]:
         # As Python objects they would take twenty times the body's memory, and seconds to make.
         raise InvalidJsonError("the body holds far too many values")
     try:
-        content = orjson.loads(body)
+        content = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
+        if is_image(body):
+            raise InvalidJsonError("the body is an image, not JSON; send it as image/*") from error
         raise InvalidJsonError("the body is not valid JSON") from error
     if not isinstance(content, dict):
-        raise InvalidJsonError("the body is not a JSON object")
+        raise InvalidJsonError('the body is not a JSON object: {"images": ["<base64>"]}')
     return content
 
 
-def _refuse_long_names(content: dict[str, Any]) -> None:
+def _images_of(content: dict[str, Any]) -> object:
+    """Take the images out of a body: `images`, or `image` for one, as forms have it."""
+    if "image" not in content:
+        return content.get("images")
+    image = content.pop("image")
+    if "images" in content:
+        raise InvalidParameterError("give image or images, not both", param="image")
+    return image if isinstance(image, list) or not image else [image]
+
+
+def _refuse_unknown_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a key or field that there is not, and say which there are."""
+    for name in names:
+        if name not in known:
+            raise UnknownParameterError(
+                f"unknown parameter {shown(name)}; there are {', '.join(known)}", param=shown(name)
+            )
+
+
+def _refuse_long_names(images: object) -> None:
     """Refuse names of megabytes, of which validation would make several copies."""
-    images = content["images"] if isinstance(content["images"], list) else []
-    for names in (content, *(item for item in images if isinstance(item, dict))):
-        for name in names:
+    for item in images if isinstance(images, list) else []:
+        for name in item if isinstance(item, dict) else ():
             if len(name) > MAX_SHOWN_NAME:
                 raise UnknownParameterError(f"unknown parameter {shown(name)}", param=shown(name))
 
@@ -142,7 +162,10 @@ def _json_source(
     if item.data is not None:
         return partial(decode_base64, item.data, limits.max_image_bytes)
     if item.url is None or fetcher is None:
-        raise UrlInputDisabledError("this service fetches no URLs", param=f"images[{index}].url")
+        raise UrlInputDisabledError(
+            "this service fetches no URLs (SIGLIP_URL_INPUT); send the image itself",
+            param=f"images[{index}].url",
+        )
     return RemoteImage(partial(fetcher.fetched, item.url))
 
 

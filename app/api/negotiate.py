@@ -55,6 +55,7 @@ def pick_form(accept: str) -> AnswerForm:
     for entry in (accept or "*/*").split(","):
         media_range, *parameters = (part.strip().lower() for part in entry.split(";"))
         quality = _quality(parameters)
+        media_range = "*/*" if media_range == "*" else media_range  # as Java's own client writes it
         if quality > 0 or _is_whole(parameters):
             qualities[media_range] = quality
     offered = [(_most_specific(qualities, media_type), form) for media_type, form in _FORMS]

@@ -35,7 +35,8 @@ class EmbedOptions(BaseModel):
     on_error: Literal["fail", "partial"] = Field(
         "fail",
         description="fail: the first bad image fails the request; partial: bad images carry an "
-        "error, good ones their vectors.",
+        "error, good ones their vectors, and it is 200 also when all are bad. A binary answer has "
+        "no place for errors: it is fail.",
     )
     expect_space: str | None = Field(
         None, description="Refuse with 412 when the service's embedding space is another."
@@ -75,7 +76,8 @@ class EmbedBody(EmbedOptions):
 
     images: list[Annotated[ImageItem, BeforeValidator(_wrap_bare_text)]] = Field(
         description="base64 strings, data URIs, URLs, or objects with data or url and an optional "
-        "id. URLs only where the service has URL input on, and at most 4 of them.",
+        "id. URLs only where the service has URL input on, and at most 4 of them. One image alone "
+        "may be given as `image`.",
         examples=[[f"data:image/png;base64,{_GREY_PIXEL}", {"id": "sku-1", "data": _GREY_PIXEL}]],
     )
 

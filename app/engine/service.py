@@ -128,16 +128,16 @@ class EmbeddingService:
                 permits.release(index)
             else:
                 prepared[index] = image
-        _raise_if_failed(outcomes, len(preparing), partial=partial)
+        _raise_if_failed(outcomes, partial=partial)
         pixels, places = [image.pixels for image in prepared.values()], [*prepared]
         job = Job(pixels, patches, on_settled=lambda index: permits.release(places[index]))
-        vectors = await self._compute(job, stage_s)
+        vectors = await self._compute(job, stage_s) if prepared else []
         for (index, image), outcome in zip(prepared.items(), vectors, strict=True):
             if isinstance(outcome, ServiceError):
                 outcomes[index] = outcome
             else:
                 outcomes[index] = EmbeddedImage(outcome, image.seen)
-        _raise_if_failed(outcomes, len(preparing), partial=partial)
+        _raise_if_failed(outcomes, partial=partial)
         return Embedded([outcomes[index] for index in range(len(preparing))], stage_s)
 
     async def _compute(self, job: Job, stage_s: dict[str, float]) -> list[Outcome]:
@@ -173,9 +173,9 @@ def _count(outcomes: Sequence[EmbeddedImage | ServiceError], *, dropped: int) ->
 
 
 def _raise_if_failed(
-    outcomes: Mapping[int, EmbeddedImage | ServiceError], images: int, *, partial: bool
+    outcomes: Mapping[int, EmbeddedImage | ServiceError], *, partial: bool
 ) -> None:
-    """Fail the request for any bad image, or in partial mode when no image is left.
+    """Fail the request for any bad image, unless `partial`.
 
     Whatever ends all work alike is raised as it is: it is no matter of one image.
     """
@@ -183,5 +183,5 @@ def _raise_if_failed(
     for error in failed.values():
         if isinstance(error, WorkerDeadError | DrainingError):
             raise error
-    if failed and (not partial or len(failed) == images):
-        raise ImagesFailedError(failed, all_failed=len(failed) == images and partial)
+    if failed and not partial:
+        raise ImagesFailedError(failed)

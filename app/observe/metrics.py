@@ -19,7 +19,9 @@ _REQUEST_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 _REJECTED = Counter(
-    "siglip_requests_rejected", "Requests answered with an error, by its code.", ("reason",)
+    "siglip_requests_rejected",
+    "Requests answered with an error, by its code; also those that failed for one of their images.",
+    ("reason",),
 )
 _STAGE_SECONDS = Histogram(
     "siglip_stage_duration_seconds",

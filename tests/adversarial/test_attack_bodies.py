@@ -39,6 +39,10 @@ def _part(content: bytes, head: bytes = b'name="images"; filename="a"') -> bytes
     return b"--b\r\nContent-Disposition: form-data; " + head + b"\r\n\r\n" + content + b"\r\n"
 
 
+def _base64_attack(text: bytes, status: int = 400, code: str = "invalid_base64") -> BodyAttack:
+    return BodyAttack(lambda: b'{"images":["%s"]}' % text, status, code, "images[0]")
+
+
 END = b"--b--\r\n"
 
 JSON_ATTACKS = {
@@ -88,12 +92,30 @@ JSON_ATTACKS = {
     "an image of 30 MB of nothing": BodyAttack(
         lambda: b'{"images":["' + _flood(b"A") + b'"]}', 413, "image_too_large", "images[0]"
     ),
+    "an image of 24 MB of line ends": _base64_attack(
+        b"\\n" * (12 * MIB), 415, "unsupported_image_format"
+    ),
+    "an image of 24 MB of spaces": _base64_attack(
+        b" " * (24 * MIB), 415, "unsupported_image_format"
+    ),
+    "an image of 24 MB of padding": _base64_attack(b"=" * (24 * MIB)),
+    "an image of 24 MB of nothing but wrong characters": _base64_attack(b"!" * (24 * MIB)),
+    "an image of 24 MB that is wrong at its end": _base64_attack(b"A -_" * (6 * MIB) + b"!"),
+    "an image of 24 MB with a hole in its middle": _base64_attack(
+        b"A" * (12 * MIB) + b"=" * (12 * MIB) + b"A"
+    ),
 }
 
 FORM_ATTACKS = {
     "a thousand images": BodyAttack(lambda: _part(HONEST) * 1_000 + END, 413, "too_many_images"),
     "a hundred thousand fields": BodyAttack(
         lambda: _part(b"", b'name="id"') * 100_000 + END, 400, "invalid_multipart"
+    ),
+    "an image of 30 MB that is a field": BodyAttack(
+        lambda: _part(_flood(b"a")[:-1_000], b'name="images"') + END,
+        400,
+        "invalid_parameter",
+        "images",
     ),
     "a field of 30 MB": BodyAttack(
         lambda: _part(_flood(b"a")[:-1_000], b'name="output"') + END, 400, "invalid_multipart"
@@ -106,7 +128,13 @@ FORM_ATTACKS = {
         lambda: _flood(b"\r\n")[:-20_000] + _part(HONEST) + END, 200
     ),
     "30 MB of junk in front": BodyAttack(
-        lambda: _flood(b"x")[:-20_000] + _part(HONEST) + END, 400, "invalid_multipart"
+        lambda: _flood(b"x")[:-20_000] + b"\r\n" + _part(HONEST) + END, 200
+    ),
+    "30 MB of almost boundaries in front": BodyAttack(
+        lambda: _flood(b"\n--")[:-20_000] + b"\r\n" + _part(HONEST) + END, 200
+    ),
+    "30 MB that never come to a boundary": BodyAttack(
+        lambda: _flood(b"\n--"), 400, "invalid_multipart"
     ),
     "30 MB of junk behind": BodyAttack(lambda: _part(HONEST) + END + _flood(b"x")[:-20_000], 200),
     "30 MB of boundaries behind": BodyAttack(

@@ -66,7 +66,9 @@ def test_a_body_that_says_it_is_not_compressed_is_read(server: ServiceServer, co
 
 @pytest.mark.parametrize("path", ["/", "/embed/x", "/admin", "/..%2f..%2fetc/passwd", "/docs/x"])
 def test_an_unknown_path_is_404_in_the_one_shape(server: ServiceServer, path: str) -> None:
-    check_error(server.client.get(path), 404, "not_found")
+    error = check_error(server.client.get(path), 404, "not_found")
+
+    assert "POST /embed" in error["message"]
 
 
 @pytest.mark.parametrize("path", ["/static-offline-docs/none.js", "/static-offline-docs/../x"])
@@ -181,7 +183,8 @@ def test_a_body_just_at_the_limit_is_read(server: ServiceServer) -> None:
     over_limit = post_images(server.client, "raw", [bytes(MAX_BODY_BYTES + 1)])
 
     check_error(at_limit, 413, "image_too_large", "images[0]")
-    check_error(over_limit, 413, "body_too_large")
+    error = check_error(over_limit, 413, "body_too_large")
+    assert f"{MAX_BODY_BYTES} bytes (SIGLIP_MAX_BODY_BYTES)" in error["message"]
 
 
 def test_a_body_on_a_route_that_reads_none_is_capped_too(server: ServiceServer) -> None:

@@ -93,7 +93,8 @@ def test_refusals_are_counted_by_their_code() -> None:
         before = scrape(service)
         service.client.post("/embed", content=b"x" * 1001, headers={"Content-Type": "image/png"})
         service.client.post("/embed", content=b"{", headers={"Content-Type": "application/json"})
-        post_images(service.client, "raw", [BROKEN])  # that is the image's fault
+        post_images(service.client, "raw", [BROKEN])
+        post_images(service.client, "raw", [BROKEN], {"on_error": "partial"})  # that is answered
         service.ask_raw(b"no HTTP\r\n\r\n")  # the parser refuses it, not the application
         after = scrape(service)
 
@@ -102,7 +103,12 @@ def test_refusals_are_counted_by_their_code() -> None:
         dict(labels)["reason"]: grown(before, after, name, **dict(labels))
         for labels in series(after, name)
         if grown(before, after, name, **dict(labels))
-    } == {"body_too_large": 1, "invalid_json": 1, "malformed_request": 1}
+    } == {
+        "body_too_large": 1,
+        "invalid_json": 1,
+        "image_truncated": 1,
+        "malformed_request": 1,
+    }
 
 
 def test_batches_and_stages_are_counted() -> None:

@@ -118,6 +118,18 @@ def test_a_binary_answer_fails_whole_even_when_partial_is_asked_for(
         ("application/x-npy, */*;q=0.9", NPY),
         ("application/x-npy;q=1.0;v=2", NPY),
         ("application/json;version=1;q=0, */*", "application/json"),
+        # What clients send of themselves: axios, HTTPie, a browser, Java's two, Spring for bytes.
+        ("application/json, text/plain, */*", "application/json"),
+        ("application/json, */*;q=0.5", "application/json"),
+        (
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+            "application/json",
+        ),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "application/json"),
+        ("text/html, image/gif, image/jpeg, *; q=.2", "application/json"),
+        ("*", "application/json"),
+        ("application/json, application/*+json", "application/json"),
+        ("application/octet-stream, */*", "application/json"),
         ("application/json;q=0;v=2, application/x-npy;v=1;q=0, */*", NPY),
     ],
 )
@@ -146,7 +158,10 @@ def test_no_accept_header_means_json(server: ServiceServer) -> None:
     ],
 )
 def test_a_form_that_there_is_not_is_refused(server: ServiceServer, accept: str) -> None:
-    check_error(ask(server, accept), 406, "not_acceptable")
+    error = check_error(ask(server, accept), 406, "not_acceptable")
+
+    for form in ("application/json", NPY, BYTES):
+        assert form in error["message"]
 
 
 def test_a_form_that_is_ruled_out_is_not_chosen_through_a_wildcard(

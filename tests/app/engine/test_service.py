@@ -146,6 +146,32 @@ def test_partial_gives_the_good_images_their_vectors(service: EmbeddingService) 
     ]
 
 
+@pytest.mark.parametrize("sources", [[lambda: NO_IMAGE], [truncated_jpeg, lambda: NO_IMAGE]])
+def test_partial_with_bad_images_only_is_answered_and_computes_nothing(
+    service: EmbeddingService, fake: FakeEmbedder, sources: list[ImageSource]
+) -> None:
+    embedded = run(lambda: embed(service, sources, on_error="partial"))
+
+    assert codes_of(embedded) == ["image_truncated", "unsupported_image_format"][-len(sources) :]
+    assert fake.batches == []
+    assert embedded.stage_s.keys() == {"decode"}
+
+
+def test_partial_with_images_that_the_model_fails_on_only_is_answered(
+    service: EmbeddingService,
+) -> None:
+    embedded = run(lambda: embed(service, red(GIVES_NAN, RAISES), on_error="partial"))
+
+    assert codes_of(embedded) == ["non_finite", "internal"]
+
+
+def test_a_dead_worker_is_no_matter_of_one_image_also_when_partial(
+    service: EmbeddingService,
+) -> None:
+    with pytest.raises(WorkerDeadError):
+        run(lambda: embed(service, red(ENDS_THREAD), on_error="partial"))
+
+
 def test_a_source_may_refuse_for_itself(service: EmbeddingService) -> None:
     def refuse() -> bytes:
         raise InvalidBase64Error("the data is not valid base64")
