@@ -20,7 +20,7 @@ from app.observe.metrics import count_rejection
 
 _BY_STATUS: Mapping[int, ServiceError] = MappingProxyType(
     {
-        404: NotFoundError("no such route; see /docs"),
+        404: NotFoundError("no such route; images go to POST /embed"),
         405: MethodNotAllowedError("this route does not take this method"),
     }
 )

@@ -79,13 +79,16 @@ async def _read_raw(request: Request) -> EmbedInput:
 
 async def _read_multipart(request: Request, limits: InputLimits) -> EmbedInput:
     form = await read_form(request, limits.max_images, limits.max_body_bytes)
-    return _of_files(form.files, [*read_query(request.scope["query_string"]), *form.fields])
+    # A browser sends the fields that nobody filled in, too.
+    fields = [(name, value) for name, value in form.fields if value or name == "id"]
+    return _of_files(form.files, [*read_query(request.scope["query_string"]), *fields])
 
 
 def _of_files(files: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> EmbedInput:
     """Take images as they are, and options and ids from fields."""
     ids = [value for name, value in fields if name == "id"]
     options = read_options([(name, value) for name, value in fields if name != "id"])
+    ids = ids if any(ids) else []
     return EmbedInput(options, [_given(data) for data in files], _match_ids(ids, files))
 
 
@@ -96,17 +99,15 @@ def _given(data: bytes) -> ImageSource:
 
 async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | None) -> EmbedInput:
     content = _parse_json(await request.body(), limits)
-    for name, value in read_query(request.scope["query_string"]):
-        if name in content:
-            raise InvalidParameterError(f"{shown(name)} is given twice", param=shown(name))
-        content[name] = value
+    query = read_query(request.scope["query_string"])
     if not content.get("images"):
         raise NoImagesError("the request holds no image", param="images")
     if isinstance(content["images"], list) and len(content["images"]) > limits.max_images:
         raise TooManyImagesError(f"more than {limits.max_images} images in one request")
     _refuse_long_names(content)
     parsed = validated(EmbedBody, content)
-    options = EmbedOptions(**parsed.model_dump(exclude={"images"}))
+    given = parsed.model_dump(exclude={"images"}, exclude_unset=True, exclude_none=True)
+    options = read_options([*query, *given.items()])
     if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
         raise TooManyImagesError(f"more than {_MAX_URLS} URLs in one request")
     sources = [_json_source(i, item, limits, fetcher) for i, item in enumerate(parsed.images)]
