@@ -8,7 +8,6 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from app.api import embed, health, metrics, models
 from app.api.answers import answer_error, error_of_status
 from app.api.context import ApiContext, set_context
+from app.api.docs import ASKS_FOR_KEY, make_app
 from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
@@ -61,7 +61,9 @@ def create_app(
                 await task
         await engine.close()
 
-    app = FastAPIOffline(  # /docs without a CDN
+    api_keys = settings.api_keys | settings.api_keys_file
+    app = make_app(
+        has_docs=settings.docs != "off",
         title="SigLIP embeddings",
         summary="Images in, SigLIP vectors out.",
         lifespan=lifespan,
@@ -87,15 +89,15 @@ def create_app(
         Guard,
         max_body_bytes=settings.max_body_bytes,
         inflight=InflightBytes(settings.inflight_bytes),
-        api_keys=settings.api_keys | settings.api_keys_file,
+        api_keys=api_keys,
+        docs_are_open=settings.docs == "on",
         cors_origins=settings.cors_origins,
     )
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
-    app.include_router(embed.router)
-    app.include_router(models.router)
+    for router in (embed.router, models.router, metrics.router):
+        app.include_router(router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
     app.include_router(health.router)
-    app.include_router(metrics.router)
     return app
 
 

@@ -138,6 +138,10 @@ class Settings(BaseSettings):
     api_keys_file: Annotated[InstanceOf[ApiKeys], NoDecode, _keys_from(ApiKeys.from_file)] = Field(
         ApiKeys(), description="file with more keys, one a line; # begins a comment"
     )
+    docs: Literal["on", "key", "off"] = Field(
+        "on",
+        description="/docs and /openapi.json: on: open to all; key: asked for a key; off: absent",
+    )
     cors_origins: Annotated[frozenset[Origin], NoDecode, BeforeValidator(_split_commas_or_none)] = (
         Field(
             frozenset(),

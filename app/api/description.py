@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions
+import orjson
+
+from app.api.schemas import EXAMPLE_IMAGES, MAX_ID_LENGTH, EmbedBody, EmbedOptions
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BASE64 = {"type": "string", "format": "byte", "description": "base64, or a data URI"}
 _URL = {"type": "string", "format": "uri", "description": "http or https, if URL input is on"}
 _ID = {"type": "string", "maxLength": MAX_ID_LENGTH, "description": "Echoed in the answer."}
 
+# Else /docs would make one up, with a value for each option.
+_JSON_EXAMPLE = {"images": list(EXAMPLE_IMAGES)}
 _REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
@@ -44,20 +48,16 @@ ANSWER_BESIDE_JSON: Mapping[str, Any] = MappingProxyType(
 
 def describe_request() -> dict[str, Any]:
     """Describe the options, and the three forms of a body."""
-    options = {
-        name: _never_null(schema)
-        for name, schema in EmbedOptions.model_json_schema()["properties"].items()
-    }
+    options = _options()
     parameters = [
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in options.items()
     ]
-    ids = {"type": "array", "items": _ID, "description": "One for every image, or none."}
     content = {
         "image/*": _BINARY,
         "application/octet-stream": _BINARY,
-        "multipart/form-data": {"schema": _form(options, ids)},
-        "application/json": {"schema": _json_body()},
+        "multipart/form-data": {"schema": _form(options)},
+        "application/json": {"schema": _json_body(options), "example": _JSON_EXAMPLE},
     }
     return {
         "parameters": [*parameters, _TIMEOUT, _REQUEST_ID],
@@ -65,36 +65,66 @@ def describe_request() -> dict[str, Any]:
     }
 
 
+def _options() -> dict[str, Any]:
+    """Describe the options as in a query or a form, which know no null.
+
+    Defaults are told in words only: what is a `default` is sent by clients and by /docs unasked, in
+    the query as in the body, and would there contradict what was chosen in the other.
+    """
+    options: dict[str, Any] = EmbedOptions.model_json_schema()["properties"]
+    return {name: _in_words(_never_null(schema)) for name, schema in options.items()}
+
+
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the null of an option: a query or a form has no such value."""
     kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
     return schema | (kinds[0] if kinds else {})
 
 
-def _form(options: Mapping[str, Any], ids: Mapping[str, Any]) -> dict[str, Any]:
+def _in_words(schema: dict[str, Any]) -> dict[str, Any]:
+    default = schema.pop("default", None)
+    if default is None:
+        return schema
+    value = default if isinstance(default, str) else orjson.dumps(default).decode()
+    return schema | {"description": f"{schema['description']} If not given: {value}."}
+
+
+def _form(options: Mapping[str, Any]) -> dict[str, Any]:
     files = {"type": "array", "minItems": 1, "items": _BINARY["schema"]}
+    ids: dict[str, Any] = {
+        "type": "array",
+        "items": _ID,
+        "description": "One for every image, or none.",
+    }
+    # /docs fills in and sends all fields: these two with nothing, rather than with a made-up text.
+    ids |= {"examples": [[]]}
+    space = options["expect_space"] | {"examples": [""]}
     return {
         "type": "object",
-        "properties": {"images": files, "id": ids, **options},
+        "properties": {"images": files, "id": ids, **options, "expect_space": space},
         "required": ["images"],
         "additionalProperties": False,
     }
 
 
-def _json_body() -> dict[str, Any]:
+def _json_body(options: Mapping[str, Any]) -> dict[str, Any]:
     schema = EmbedBody.model_json_schema()
     del schema["$defs"]
+    nullable = {"expect_space": _or_null(options["expect_space"])}
+    schema["properties"] |= {**options, **nullable}
     items = [_BASE64, _item("data", _BASE64, without="url"), _item("url", _URL, without="data")]
     schema["properties"]["images"] |= {"minItems": 1, "items": {"oneOf": items}}
     return schema
 
 
+def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
 def _item(name: str, schema: Mapping[str, Any], *, without: str) -> dict[str, Any]:
     """Describe an image with its one source."""
-    optional_id = _ID | {"type": ["string", "null"]}
     return {
         "type": "object",
-        "properties": {"id": optional_id, name: schema, without: {"type": "null"}},
+        "properties": {"id": _or_null(_ID), name: schema, without: {"type": "null"}},
         "required": [name],
         "additionalProperties": False,
     }

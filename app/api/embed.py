@@ -47,7 +47,7 @@ _MAX_INLINE_ANSWER_BYTES = 2**20
     summary="Turn images into vectors",
     responses={
         200: {"model": EmbedAnswer, **ANSWER_BESIDE_JSON},
-        **error_responses(400, 401, 403, 406, 408, 412, 413, 415, 422, 429, 431, 500, 503, 504),
+        **error_responses(401, 403, 406, 412, 422, 504),
     },
     openapi_extra=describe_request(),
 )

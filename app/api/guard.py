@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import answer_error
 from app.api.cors import share_with_origins
+from app.api.docs import is_docs
 from app.api.inflight import InflightBytes
 from app.errors import (
     BodyTooLargeError,
@@ -24,7 +25,7 @@ from app.observe.metrics import count_request, known_method
 
 _log = structlog.get_logger(__name__)
 
-# Open to all: who asks has no key to give.
+# Open to all: who asks has no key to give. So are the docs, unless they are closed.
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 # Asked every few seconds by machines: worth a line only when the answer is bad.
 _ROUTINE = _PROBES | {"/metrics"}
@@ -41,12 +42,14 @@ class Guard:
         max_body_bytes: int,
         inflight: InflightBytes,
         api_keys: ApiKeys,
+        docs_are_open: bool,
         cors_origins: frozenset[str],
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._inflight = inflight
         self._api_keys = api_keys
+        self._docs_are_open = docs_are_open
         # A browser asks for leave without a key, and must be able to read a refusal.
         self._shared = share_with_origins(self._answer, cors_origins)
 
@@ -116,7 +119,7 @@ class Guard:
 
     def _refuse(self, path: str, headers: Headers) -> ServiceError | None:
         """Say what is wrong with a request that its head already gives away."""
-        if self._api_keys and path not in _PROBES and not self._api_keys.admit(_key(headers)):
+        if not self._is_open(path) and not self._api_keys.admit(_key(headers)):
             return InvalidApiKeyError("give a valid key as Authorization: Bearer")
         announced = int(headers.get("content-length", "0"))
         if announced > self._max_body_bytes:
@@ -127,6 +130,11 @@ class Guard:
         if any(coding.strip() not in ("", "identity") for coding in codings):
             return UnsupportedMediaTypeError("compressed bodies are not read: images are already")
         return None
+
+    def _is_open(self, path: str) -> bool:
+        if not self._api_keys or path in _PROBES:
+            return True
+        return self._docs_are_open and is_docs(path)
 
     def _body_too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(

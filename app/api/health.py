@@ -8,15 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.context import get_context
+from app.api.schemas import error_responses
 from app.engine.lifecycle import Engine
 
 router = APIRouter()
 
-_UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"description": "Not so; the body says why."}}
+_RESPONSES = error_responses() | {503: {"description": "Not so; the body says why."}}
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Ready and sound?", responses=_UNAVAILABLE)
+@router.get("/healthz", summary="Ready and sound?", responses=_RESPONSES)
 async def healthz(request: Request) -> Response:
     """Answer 200 when vectors can be had, else 503; the body says what is the matter."""
     engine = get_context(request).engine
@@ -24,7 +25,7 @@ async def healthz(request: Request) -> Response:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Send me traffic?", responses=_UNAVAILABLE)
+@router.get("/readyz", summary="Send me traffic?", responses=_RESPONSES)
 async def readyz(request: Request) -> Response:
     """Answer 200 when a balancer may send requests here; a full queue does not change that."""
     status = get_context(request).engine.status
@@ -32,7 +33,7 @@ async def readyz(request: Request) -> Response:
 
 
 @router.head("/livez", include_in_schema=False)
-@router.get("/livez", summary="Process sound?", responses=_UNAVAILABLE)
+@router.get("/livez", summary="Process sound?", responses=_RESPONSES)
 async def livez(request: Request) -> Response:
     """Answer 503 only when a restart is the cure."""
     status = get_context(request).engine.status

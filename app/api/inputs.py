@@ -67,7 +67,11 @@ async def read_input(
     query = read_query(request.scope["query_string"])
     if is_form(media_type):
         form = await read_form(request, limits.max_images)
-        return _of_files(form.files, [*query, *form.fields])
+        # A browser sends the fields that nobody filled in, too.
+        fields = [
+            (name, value) for name, value in form.fields if value or _ID_FIELD.fullmatch(name)
+        ]
+        return _of_files(form.files, [*query, *fields])
     body = await request.body()
     refuse_what_is_no_image(body, media_type)
     return _of_files([body] if body else [], query)
@@ -80,6 +84,7 @@ def _of_files(files: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> Embe
     _refuse_unknown_names((name for name, _ in options), _FIELDS)
     if not files:
         raise NoImagesError("the request holds no image")
+    ids = ids if any(ids) else []
     return EmbedInput(
         read_options(options), [_given(data) for data in files], _match_ids(ids, files)
     )
@@ -92,11 +97,8 @@ def _given(data: bytes) -> ImageSource:
 
 async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | None) -> EmbedInput:
     content = _parse_json(await request.body(), limits)
-    for name, value in read_query(request.scope["query_string"]):
-        if name in content:
-            raise InvalidParameterError(f"{shown(name)} is given twice", param=shown(name))
-        content[name] = value
-    _refuse_unknown_names(content, _JSON_KEYS)
+    query = read_query(request.scope["query_string"])
+    _refuse_unknown_names((*content, *(name for name, _ in query)), _JSON_KEYS)
     images = content["images"] = _images_of(content)
     if not images:
         raise NoImagesError("the request holds no image", param="images")
@@ -106,7 +108,8 @@ async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | N
         )
     _refuse_long_names(images)
     parsed = validated(EmbedBody, content)
-    options = EmbedOptions(**parsed.model_dump(exclude={"images"}))
+    given = parsed.model_dump(exclude={"images"}, exclude_unset=True, exclude_none=True)
+    options = read_options([*query, *given.items()])
     if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
         raise TooManyImagesError(f"more than {_MAX_URLS} URLs in one request")
     sources = [_json_source(i, item, limits, fetcher) for i, item in enumerate(parsed.images)]

@@ -7,9 +7,10 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY, CollectorRegis
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from app.api.context import get_context
+from app.api.schemas import error_responses
 from app.engine.lifecycle import Engine
 from app.engine.protocol import ModelInfo
 from app.engine.service import EmbeddingService
@@ -17,7 +18,15 @@ from app.engine.service import EmbeddingService
 router = APIRouter()
 
 
-@router.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    summary="Counters for Prometheus",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **error_responses(401),
+    },
+)
 async def metrics(request: Request) -> Response:
     """Answer with all metrics, in Prometheus' text format."""
     now = CollectorRegistry()

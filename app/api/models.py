@@ -12,6 +12,8 @@ from app.errors import NotFoundError
 
 router = APIRouter(prefix="/v1/models")
 
+_MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
+
 
 class Limits(BaseModel):
     """The largest request: images, bytes of one image, bytes of the body."""
@@ -51,17 +53,23 @@ class ModelList(BaseModel):
     data: list[ModelDescription]
 
 
-@router.get("", summary="Which models?", responses=error_responses(503))
+@router.get("", summary="Which models?", responses=error_responses(401))
 async def list_models(request: Request) -> ModelList:
     """Describe the model that is served."""
     return ModelList(data=[_describe(get_context(request))])
 
 
-@router.get("/{model_id:path}", summary="Which model?", responses=error_responses(404, 503))
-async def get_model(request: Request, model_id: str) -> ModelDescription:
+# An argument would have FastAPI describe a 422 in a shape of its own, for an id that is no text.
+@router.get(
+    "/{model_id:path}",
+    summary="Which model?",
+    responses=error_responses(401, 404),
+    openapi_extra={"parameters": [_MODEL_ID]},
+)
+async def get_model(request: Request) -> ModelDescription:
     """Describe the model of this id."""
     model = _describe(get_context(request))
-    if model.id != model_id:
+    if model.id != request.path_params["model_id"]:
         raise NotFoundError("no model of this id is served; GET /v1/models lists those that are")
     return model
 

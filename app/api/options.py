@@ -1,6 +1,6 @@
 """Options and values of a request, checked; what is wrong is named without echoing it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -23,14 +23,17 @@ def read_query(query: bytes) -> list[tuple[str, str]]:
         raise InvalidParameterError("the query string is not UTF-8") from error
 
 
-def read_options(fields: Sequence[tuple[str, str]]) -> EmbedOptions:
-    """Read options from the fields of a query string and form, each at most once."""
-    options: dict[str, str] = {}
+def read_options(fields: Iterable[tuple[str, object]]) -> EmbedOptions:
+    """Read options from a query string and a body; given twice, one must mean the same again.
+
+    Clients that are made from the description, and its page, send an option in both places.
+    """
+    options: dict[str, object] = {}
     for name, value in fields:
-        if name in options:
-            raise InvalidParameterError(f"{shown(name)} is given twice", param=shown(name))
-        options[name] = value
-    return validated(EmbedOptions, options)
+        option = validated(EmbedOptions, {name: value}).model_dump()[name]
+        if options.setdefault(name, option) != option:
+            raise InvalidParameterError(f"{name} is given twice, with two values", param=name)
+    return EmbedOptions.model_validate(options)
 
 
 def validated(model: type[Model], content: Mapping[str, Any]) -> Model:

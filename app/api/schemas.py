@@ -14,6 +14,10 @@ _GREY_PIXEL = (
 Output = Literal["pooled", "patches", "both"]
 
 
+EXAMPLE_IMAGES = (f"data:image/png;base64,{_GREY_PIXEL}", {"id": "sku-1", "data": _GREY_PIXEL})
+"""Images of a JSON body."""
+
+
 class EmbedOptions(BaseModel):
     """Options of POST /embed: query string, form field or JSON key."""
 
@@ -78,7 +82,7 @@ class EmbedBody(EmbedOptions):
         description="base64 strings, data URIs, URLs, or objects with data or url and an optional "
         "id. URLs only where the service has URL input on, and at most 4 of them. One image alone "
         "may be given as `image`.",
-        examples=[[f"data:image/png;base64,{_GREY_PIXEL}", {"id": "sku-1", "data": _GREY_PIXEL}]],
+        examples=[list(EXAMPLE_IMAGES)],
     )
 
 
@@ -180,11 +184,15 @@ _RETRY_AFTER = {
 }
 
 
+# What connections and the guard answer, whatever the route.
+_OF_ANY_ROUTE = (400, 408, 413, 415, 429, 431, 500, 503)
+
+
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a route for /openapi.json."""
+    """Describe the errors of a route for /openapi.json: its own, beside those of any route."""
     always = {"X-Request-ID": _REQUEST_ID}
     on_retry = always | {"Retry-After": _RETRY_AFTER}
     return {
         status: {"model": ErrorAnswer, "headers": on_retry if status in (429, 503) else always}
-        for status in statuses
+        for status in sorted({*statuses, *_OF_ANY_ROUTE})
     }

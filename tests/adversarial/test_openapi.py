@@ -55,11 +55,13 @@ def _contradicts_itself(case: schemathesis.Case[Any]) -> bool:
     """Tell whether options are refused for one another, which no schema of theirs can say."""
     body = case.body if isinstance(case.body, dict) else {}
     options = {**case.query, **body}
-    given_twice = case.query.keys() & body.keys()
+    two_values = any(
+        case.query.get(name, value) != value for name, value in body.items() if value is not None
+    )
     ids, images = body.get("id"), body.get("images")
     uneven = isinstance(ids, list) and isinstance(images, list) and len(ids) not in (0, len(images))
     return (
-        bool(given_twice)
+        two_values
         or (options.get("dtype") == "float16" and options.get("encoding") != "base64")
         or uneven
     )

@@ -48,6 +48,8 @@ def test_every_setting_can_be_set_and_has_a_description() -> None:
             "url_allowed_hosts",
             frozenset({"a.example", "*.b.example"}),
         ),
+        ("SIGLIP_DOCS", "key", "docs", "key"),
+        ("SIGLIP_DOCS", "off", "docs", "off"),
         ("SIGLIP_CORS_ORIGINS", "", "cors_origins", frozenset()),
         ("SIGLIP_CORS_ORIGINS", "*", "cors_origins", frozenset({"*"})),
         (
@@ -114,6 +116,7 @@ def test_a_variable_sets_its_field(
         ("SIGLIP_API_KEYS_FILE", "/dev/null"),
         ("SIGLIP_API_KEYS_FILE", "/none"),
         ("SIGLIP_API_KEYS_FILE", "/"),
+        ("SIGLIP_DOCS", "closed"),
         ("SIGLIP_CORS_ORIGINS", "https://a.example/"),
         ("SIGLIP_CORS_ORIGINS", "a.example"),
         ("SIGLIP_CORS_ORIGINS", "https://*.example"),

@@ -1,4 +1,4 @@
-"""A service with keys, over a real socket: shut on every route but the probes."""
+"""A service with keys, over a real socket: shut on every route but the probes and the docs."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,7 +16,23 @@ from tests.app.service_server import ServiceServer, run_service
 
 PNG = plain_png((10, 20, 30))
 PROBES = ["/healthz", "/readyz", "/livez"]
-UNKNOWN = ["/no", "/v1/nothing", "/embed/", "/healthz/", "//livez", "/livez/../docs", "/LIVEZ", "*"]
+# A browser sends no key for a page, nor for the files of one; they hold nothing of anybody's.
+DOCS = ["/", "/docs", "/redoc", "/docs/oauth2-redirect", "/openapi.json"]
+STATIC = "/static-offline-docs"
+UNKNOWN = [
+    *("/no", "/v1/nothing", "/embed/", "/healthz/", "//livez", "/livez/../metrics", "/LIVEZ", "*"),
+    *(
+        "//",
+        "/docs/",
+        "//docs",
+        "/docs/../metrics",
+        "/docs/x",
+        "/redoc/",
+        "/openapi.json/",
+        "/DOCS",
+    ),
+    *(STATIC, f"{STATIC}x", f"/x{STATIC}/favicon.png", "/metrics/../docs", "/metrics?/docs"),
+]
 KEY = {"Authorization": "Bearer hush-two"}
 
 
@@ -46,11 +62,11 @@ def all_paths(routes: Iterable[Any]) -> Iterator[str]:
             yield route.path
 
 
-def test_every_route_but_the_probes_is_shut(locked: ServiceServer) -> None:
+def test_every_route_but_the_probes_and_the_docs_is_shut(locked: ServiceServer) -> None:
     paths = set(all_paths(locked.app.routes))
-    assert paths > {"/embed", "/docs", "/openapi.json", *PROBES}
+    assert paths > {"/embed", "/v1/models", "/metrics", *PROBES, *DOCS}
 
-    for path in sorted(paths - set(PROBES)):
+    for path in sorted(paths - set(PROBES) - set(DOCS)):
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "ODD"):
             answer = locked.client.request(method, path)
             assert answer.status_code == 401, (method, path)
@@ -69,13 +85,27 @@ def test_probes_are_open(locked: ServiceServer, path: str) -> None:
     assert locked.client.head(path).status_code == 200
 
 
+@pytest.mark.parametrize("path", [*DOCS, f"{STATIC}/swagger-ui.css"])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer hush"}])
+def test_docs_are_open(locked: ServiceServer, path: str, headers: dict[str, str]) -> None:
+    assert locked.client.get(path, headers=headers).status_code == (307 if path == "/" else 200)
+    check_error(locked.client.post(path, headers=headers), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("path", ["../metrics", "..%2fmetrics", "%2e%2e/metrics", "x", ""])
+def test_behind_the_files_of_the_docs_is_nothing(locked: ServiceServer, path: str) -> None:
+    answer = locked.ask_raw(f"GET {STATIC}/{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+    check_error(answer, 404, "not_found")
+
+
 @pytest.mark.parametrize("key", ["hush-one", "hush-two"])
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
 def test_each_key_opens_the_service(locked: ServiceServer, key: str, scheme: str) -> None:
     headers = {"Authorization": scheme + key}
 
     assert post_images(locked.client, "raw", [PNG], headers=headers).status_code == 200
-    assert locked.client.get("/docs", headers=headers).status_code == 200
+    assert locked.client.get("/metrics", headers=headers).status_code == 200
     check_error(locked.client.get("/no", headers=headers), 404, "not_found")
 
 
@@ -98,7 +128,7 @@ def test_each_key_opens_the_service(locked: ServiceServer, key: str, scheme: str
 )
 def test_anything_else_does_not(locked: ServiceServer, given: str) -> None:
     headers = [(b"Authorization", given.encode("latin-1"))]
-    check_refused(locked.client.get("/openapi.json", headers=headers))
+    check_refused(locked.client.get("/v1/models", headers=headers))
 
 
 @pytest.mark.parametrize("other", ["Bearer hush-one", "Bearer hush-two", "Basic YTpi", ""])
@@ -106,11 +136,13 @@ def test_two_keys_are_none(locked: ServiceServer, other: str) -> None:
     """One who looks at the first and one who looks at the last would not see the same."""
     keys = [("Authorization", "Bearer hush-one"), ("Authorization", other)]
     for headers in (keys, keys[::-1]):
-        check_refused(locked.client.get("/openapi.json", headers=headers))
+        check_refused(locked.client.get("/v1/models", headers=headers))
 
 
 def test_a_key_in_the_query_does_not_count(locked: ServiceServer) -> None:
-    check_refused(locked.client.get("/docs", params={"key": "hush-one", "api_key": "hush-one"}))
+    check_refused(
+        locked.client.get("/v1/models", params={"key": "hush-one", "api_key": "hush-one"})
+    )
 
 
 def test_a_body_is_refused_unread(locked: ServiceServer) -> None:

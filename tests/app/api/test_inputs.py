@@ -406,16 +406,6 @@ def test_options_that_do_not_fit_are_refused_by_name(
     check_error(post_images(server.client, form, [PNG], {option: value}), 400, code, option)
 
 
-def test_an_option_given_twice_is_refused(server: ServiceServer) -> None:
-    url = "/embed?output=both&output=pooled"
-    raw = server.client.post(url, content=PNG, headers={"Content-Type": "image/png"})
-    form = server.client.post(url, files={"images": ("a.png", PNG)})
-    in_json = server.client.post(url, json={"images": [TEXT]})
-
-    for answer in (raw, form, in_json):
-        check_error(answer, 400, "invalid_parameter", "output")
-
-
 def test_an_unknown_name_is_shown_cut_and_without_odd_characters(server: ServiceServer) -> None:
     answer = send_json(server, {"images": [TEXT], "\u2028\n" + "x" * 500: 1})
 

@@ -1,0 +1,41 @@
+"""The pages that tell people and machines how to use the service, and `/`, which leads to them."""
+
+from typing import Any
+
+from fastapi import FastAPI, Security
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+
+_STATIC = "/static-offline-docs"
+_PATHS = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+
+ASKS_FOR_KEY = Security(
+    HTTPBearer(
+        scheme_name="api_key", description="One of the service's API keys.", auto_error=False
+    )
+)
+"""Dependency of routes that need a key: it only tells /openapi.json so, the guard has asked."""
+
+
+def is_docs(path: str) -> bool:
+    """Tell whether a path is of the pages here, or of a file that they use."""
+    return path in _PATHS or path.startswith(f"{_STATIC}/")
+
+
+def make_app(*, has_docs: bool, **about: Any) -> FastAPI:
+    """Make an application of FastAPI's arguments, with pages that need no other host if any."""
+    if not has_docs:
+        return FastAPI(openapi_url=None, **about)
+    app = FastAPIOffline(static_url=_STATIC, **about)
+    app.add_api_route("/", _lead_to_docs, include_in_schema=False)
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.methods = {"GET", "HEAD"}  # as Starlette's own routes have it
+    return app
+
+
+async def _lead_to_docs(request: Request) -> RedirectResponse:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

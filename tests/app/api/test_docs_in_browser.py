@@ -1,0 +1,124 @@
+"""The page /docs in Chromium, as a person uses it: what its button sends is embedded.
+
+Without Chromium the test is skipped; with REQUIRE_CHROMIUM=1 it fails instead.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, sync_playwright
+
+from app.keys import ApiKeys
+from app.settings import Settings
+from tests.app.images import encode, plain_png, scene
+from tests.app.service_server import ServiceServer, run_service
+
+KEY = "hush"
+IMAGES = {"a.png": plain_png((10, 20, 30)), "b.jpg": encode(scene(0), "JPEG")}
+# No display, no rights to shed, no talk with anybody but the service.
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+_WAIT_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def locked(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
+    """A service with a key and a real model."""
+    settings = Settings(
+        model="random:tiny-patch8-32",
+        device="cpu",
+        dtype="float32",
+        api_keys=ApiKeys.of(KEY.encode()),
+    )
+    with run_service(settings) as service:
+        service.wait_for_status("ok")
+        yield service
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of a browser that was never used."""
+    chromium = shutil.which("chromium")
+    if chromium is None and os.environ.get("REQUIRE_CHROMIUM") == "1":
+        pytest.fail("REQUIRE_CHROMIUM=1, but there is no chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    profile = tmp_path_factory.mktemp("chromium")
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch_persistent_context(
+            profile, executable_path=chromium, args=FLAGS, timeout=_WAIT_MS
+        ) as browser,
+    ):
+        browser.set_default_timeout(_WAIT_MS)
+        yield browser.pages[0]
+
+
+def open_embed(page: Page, url: str) -> Locator:
+    """Go from the root to POST /embed on the page, and have it tried out."""
+    page.goto(url)
+    embed = page.locator(".opblock-post", has=page.get_by_text("/embed", exact=True))
+    embed.locator(".opblock-summary-control").click()
+    embed.get_by_role("button", name="Try it out").click()
+    return embed
+
+
+def authorize(page: Page) -> None:
+    page.locator(".auth-wrapper .authorize").click()
+    page.locator(".auth-container input").fill(KEY)
+    page.locator(".auth-container button[type=submit]").click()
+    page.locator(".auth-container .btn-done").click()
+
+
+def choose(embed: Locator, media_type: str, files: list[Path]) -> None:
+    """Choose a form of body, and one file after the other."""
+    body = embed.locator(".opblock-section-request-body")
+    body.locator("select.content-type").select_option(media_type)
+    for index, file in enumerate(files):
+        if index:
+            body.get_by_role("button", name="Add string item").first.click()
+        body.locator("input[type=file]").nth(index).set_input_files(file)
+
+
+def execute(embed: Locator) -> tuple[str, str]:
+    """Press the button; return the status and the body that the page shows, and clear them."""
+    embed.get_by_role("button", name="Execute").click()
+    answer = embed.locator(".live-responses-table .response")
+    status = answer.locator(".response-col_status").inner_text().split()[0]
+    body = answer.locator(".highlight-code, .microlight").first.inner_text()
+    embed.get_by_role("button", name="Clear").click()
+    return status, body
+
+
+def test_what_is_tried_out_is_embedded(locked: ServiceServer, page: Page, tmp_path: Path) -> None:
+    """One visit, because it is the page's loading that takes long."""
+    for name, content in IMAGES.items():
+        (tmp_path / name).write_bytes(content)
+    png, jpeg = (tmp_path / name for name in IMAGES)
+    embed = open_embed(page, locked.url)
+
+    choose(embed, "application/json", [])  # the example that the page holds: two images
+    assert execute(embed)[0] == "401"
+    authorize(page)
+    check_embedded(execute(embed), images=2)
+    in_query = embed.locator("tr[data-param-name=output] select")
+    in_query.select_option("patches")
+    status, body = execute(embed)
+    assert status == "200", body
+    assert '"grid": [' in body
+    in_query.select_option("")
+    choose(embed, "multipart/form-data", [png, jpeg])
+    check_embedded(execute(embed), images=2)
+    choose(embed, "image/*", [jpeg])
+    check_embedded(execute(embed), images=1)
+
+
+def check_embedded(shown: tuple[str, str], images: int) -> None:
+    status, body = shown
+    assert status == "200", body
+    assert body.count('"embedding": [') == images

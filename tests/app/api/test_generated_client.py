@@ -1,0 +1,130 @@
+"""A client that openapi-python-client makes of /openapi.json, against the service."""
+
+import base64
+import importlib
+import io
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from app.keys import ApiKeys
+from app.settings import Settings
+from tests.app.images import plain_png
+from tests.app.service_server import ServiceServer, run_service
+
+KEY = "hush"
+PNG = plain_png((10, 20, 30))
+PACKAGE = "siglip_embeddings_client"
+
+
+@pytest.fixture(scope="module")
+def locked(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
+    """A service with a key and a real model."""
+    settings = Settings(
+        model="random:tiny-patch8-32",
+        device="cpu",
+        dtype="float32",
+        api_keys=ApiKeys.of(KEY.encode()),
+    )
+    with run_service(settings) as service:
+        service.wait_for_status("ok")
+        yield service
+
+
+@pytest.fixture(scope="module")
+def generated(
+    locked: ServiceServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Any]]:
+    """Make the client; return how to import a module of it."""
+    folder = tmp_path_factory.mktemp("client")
+    (folder / "config.yml").write_text("post_hooks: []\n")
+    command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"]
+    options = {
+        "--url": f"{locked.url}/openapi.json",
+        "--config": folder / "config.yml",
+        "--output-path": folder / PACKAGE,
+    }
+    for option, value in options.items():
+        command += [option, str(value)]
+    subprocess.run(command, capture_output=True, check=True, timeout=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield lambda name: importlib.import_module(f"{PACKAGE}.{name}")
+        for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
+            patch.delitem(sys.modules, name)
+
+
+@pytest.fixture
+def client(locked: ServiceServer, generated: Callable[[str], Any]) -> Iterator[Any]:
+    with generated("client").AuthenticatedClient(base_url=locked.url, token=KEY) as client:
+        yield client
+
+
+def of_octets(generated: Callable[[str], Any]) -> Any:
+    return generated("types").File(io.BytesIO(PNG))
+
+
+def of_form(generated: Callable[[str], Any]) -> Any:
+    file = generated("types").File(io.BytesIO(PNG), "a.png", "image/png")
+    return generated("models").EmbedEmbedPostFilesBody(images=[file])
+
+
+def of_json(generated: Callable[[str], Any]) -> Any:
+    text = base64.b64encode(PNG).decode()
+    return generated("models").EmbedEmbedPostJsonEmbedBody(images=[text])
+
+
+@pytest.mark.parametrize("make_body", [of_octets, of_form, of_json])
+@pytest.mark.parametrize("options", [{}, {"normalize": False}])
+def test_every_form_is_embedded(
+    generated: Callable[[str], Any],
+    client: Any,
+    make_body: Callable[[Any], Any],
+    options: dict[str, Any],
+) -> None:
+    embed = generated("api.default.embed_embed_post")
+    answer = embed.sync_detailed(client=client, body=make_body(generated), **options)
+
+    assert answer.status_code == 200, answer.content
+    assert answer.parsed.normalized is not bool(options)
+    (item,) = answer.parsed.data
+    assert len(item.embedding) == answer.parsed.dim
+
+
+@pytest.mark.parametrize("make_body", [of_form, of_json])
+def test_an_option_may_be_in_query_and_body(
+    generated: Callable[[str], Any], client: Any, make_body: Callable[[Any], Any]
+) -> None:
+    embed, models = generated("api.default.embed_embed_post"), generated("models")
+    body = make_body(generated)
+    body.normalize = False
+    same = embed.sync_detailed(client=client, body=body, normalize=False)
+    other = embed.sync_detailed(client=client, body=body, normalize=True)
+
+    assert (same.status_code, same.parsed.normalized) == (200, False)
+    assert isinstance(other.parsed, models.ErrorAnswer)
+    assert (other.status_code, other.parsed.error.param) == (400, "normalize")
+
+
+def test_a_model_is_found_or_not_in_shapes_that_the_client_knows(
+    generated: Callable[[str], Any], client: Any
+) -> None:
+    get = generated("api.default.get_model_v1_models_model_id_get")
+    found = get.sync("random:tiny-patch8-32", client=client)
+    missing = get.sync("another", client=client)
+
+    assert found.id == "random:tiny-patch8-32"
+    assert missing.error.code == "not_found"
+
+
+def test_without_a_key_it_reads_the_refusal(
+    locked: ServiceServer, generated: Callable[[str], Any]
+) -> None:
+    embed = generated("api.default.embed_embed_post")
+    with generated("client").Client(base_url=locked.url) as anonymous:
+        answer = embed.sync_detailed(client=anonymous, body=of_json(generated))
+
+    assert (answer.status_code, answer.parsed.error.code) == (401, "invalid_api_key")
