@@ -15,20 +15,22 @@ INDEX  := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 # Where the hub cannot be reached, run with random weights rather than not at all; says so loudly.
 export SIGLIP_MODEL_FALLBACK ?= random
 
+# What goes into .venv, each more than the one before, and the stamps that say that it is there: to
+# serve, for the demonstration, to develop, for the benchmarks.
+STAMPS            := .serve .demo .installed .bench
+PROJECT.serve     := .
+PROJECT.demo      := .[demo]
+PROJECT.installed := .[dev]
+PROJECT.bench     := .[bench]
+
 .PHONY: install serve demo bench test test-docker check format clean
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[dev]'
-	@touch $@
-
-serve: install
+serve: $(VENV)/.serve
 	$(BIN)/python -m app serve
 
-demo: install
+demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
 test: install
@@ -40,9 +42,14 @@ test-docker: install
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
-$(VENV)/.bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[bench]'
-	@touch $@
+$(addprefix $(VENV)/,$(STAMPS)): $(VENV)/%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing $(PROJECT$*) into $(VENV), once. PyTorch is large: this may take minutes."
+	$(BIN)/python -m pip install --disable-pip-version-check $(INDEX) -c constraints.txt -e '$(PROJECT$*)'
+	@for stamp in $(STAMPS); do touch $(VENV)/$$stamp; [ $$stamp = $* ] && break; done
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
 
 check: install
 	$(BIN)/ruff format --check .

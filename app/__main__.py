@@ -26,36 +26,66 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import structlog
 import typer
-from pydantic import ValidationError
 
-from app import exit_codes
+from app import __version__, exit_codes
 from app.allocator import configure_allocators
 from app.engine.catalogue import describe_models
 from app.engine.protocol import Embedder, StartError
 from app.engine.service import EmbeddingService
+from app.environment import describe_settings, read_settings, warn_of_unknown_variables
 from app.main import build_service, create_app, load_model
 from app.observe.logs import configure_logs, flush_logs
-from app.settings import Settings
+from app.wire.listeners import open_listeners
 from app.wire.open_files import allow_connections
 from app.wire.server import Server
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
+Model = Annotated[
+    str | None, typer.Option(help="Hub id, local folder, or random:SHAPE; for SIGLIP_MODEL.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"siglip-embed {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def siglip_embed(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Turn images into SigLIP vectors: over HTTP, or files into a file."""
+
 
 @cli.command()
-def serve() -> None:
-    """Serve the API; every setting is a SIGLIP_* variable (see `info`).
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; for SIGLIP_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; for SIGLIP_PORT.")] = None,
+    model: Model = None,
+) -> None:
+    """Serve the API; every setting is a SIGLIP_* variable (see `info`), which an option overrides.
 
     SIGTERM, SIGINT and SIGHUP let accepted requests finish, a second one does not. SIGUSR1 and
     SIGUSR2 are ignored.
     """
-    settings = _read_settings()
+    settings = read_settings(host=host, port=port, model=model)
     configure_logs(settings.log_level, settings.log_format, nobody_waits=True)
     for number in _ENDING:
         signal.signal(number, lambda number, _: _exit_at_once(128 + number))
-    _warn_of_unknown_variables()
+    warn_of_unknown_variables()
     allow_connections(settings.max_connections)
     configure_allocators()
+    try:
+        listeners = open_listeners(settings.host, settings.port)
+    except StartError as error:
+        _fail_to_start(error)
     exit_code = 0
 
     def stop(code: int) -> None:
@@ -68,7 +98,7 @@ def serve() -> None:
         on_engine_lost=partial(stop, exit_codes.ENGINE_LOST),
     )
     server = Server(app, settings)
-    server.run()
+    server.run(listeners)
     if exit_code == exit_codes.ENGINE_LOST:
         _exit_at_once(exit_code)  # a thread that hangs in the device would be waited for in vain
     raise typer.Exit(exit_code)
@@ -87,6 +117,7 @@ def embed(
     resume: Annotated[
         bool, typer.Option("--resume", help="Add what is missing, and try again what failed.")
     ] = False,
+    model: Model = None,
 ) -> None:
     """Embed image files, without HTTP, with the model and limits of the SIGLIP_* variables.
 
@@ -107,9 +138,9 @@ def embed(
     from app.bulk.row import BulkError
     from app.bulk.run import BulkRequest, embed_files
 
-    settings = _read_settings()
+    settings = read_settings(model=model)
     configure_logs(settings.log_level, settings.log_format)
-    _warn_of_unknown_variables()
+    warn_of_unknown_variables()
     configure_allocators()
     options = VectorOptions(output, normalize, settings.max_image_bytes)
     request = BulkRequest(paths, out, resume, options, frozenset(settings.formats))
@@ -123,8 +154,7 @@ def embed(
         print(error, file=sys.stderr)
         raise typer.Exit(exit_codes.BAD_SETTINGS) from None
     except StartError as error:
-        structlog.get_logger(__name__).critical("cannot start", reason=str(error))
-        raise typer.Exit(exit_codes.START_FAILED) from None
+        _fail_to_start(error)
     os._exit(code)  # see `serve`; a file's reader or decoder may hang as well
 
 
@@ -138,44 +168,18 @@ def info(
     if models:
         typer.echo(describe_models())
         return
-    settings = _read_settings()
-    for name, field in Settings.model_fields.items():
-        shown = _show(getattr(settings, name))
-        typer.echo(f"SIGLIP_{name.upper()}={shown}  # {field.description}")
+    typer.echo(describe_settings(read_settings()))
+
+
+def _fail_to_start(error: StartError) -> NoReturn:
+    structlog.get_logger(__name__).critical("cannot start", reason=str(error))
+    raise typer.Exit(exit_codes.START_FAILED) from None
 
 
 def _exit_at_once(code: int) -> NoReturn:
     """End without waiting for any thread, but for the last lines of the log."""
     flush_logs()
     os._exit(code)
-
-
-def _show(value: object) -> str:
-    if isinstance(value, frozenset):
-        return ",".join(sorted(value))
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return "" if value is None else str(value)
-
-
-def _read_settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        problems: dict[str, list[str]] = {}
-        for problem in error.errors(include_url=False, include_input=False):
-            variable = f"SIGLIP_{problem['loc'][0]}: ".upper() if problem["loc"] else ""
-            problems.setdefault(variable, []).append(problem["msg"].removeprefix("Value error, "))
-        for variable, messages in problems.items():
-            print(variable + ", or: ".join(messages), file=sys.stderr)
-        raise typer.Exit(exit_codes.BAD_SETTINGS) from None
-
-
-def _warn_of_unknown_variables() -> None:
-    known = {f"SIGLIP_{name.upper()}" for name in Settings.model_fields}
-    for name in sorted(os.environ.keys() - known):
-        if name.startswith("SIGLIP_"):
-            structlog.get_logger(__name__).warning("unknown setting is ignored", variable=name)
 
 
 if __name__ == "__main__":

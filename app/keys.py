@@ -9,6 +9,8 @@ from typing import Self
 
 # What a header can carry, less the blanks at which it would be cut.
 _KEY = re.compile(rb"[!-~]+")
+# A key may hold a #, but no blank before it.
+_COMMENT = re.compile(rb"(^|\s)#.*", re.DOTALL)
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,12 +38,12 @@ class ApiKeys:
 
     @classmethod
     def from_file(cls, path: str) -> Self:
-        """Take keys from a file: one a line, between blank lines and those that begin with #."""
+        """Take keys from a file: one a line; # at its begin or behind a blank begins a comment."""
         try:
-            lines = [line.strip() for line in Path(path).read_bytes().splitlines()]
+            lines = Path(path).read_bytes().splitlines()
         except (OSError, ValueError):
             raise ValueError("the file cannot be read") from None
-        return cls.of(*(line for line in lines if line and not line.startswith(b"#")))
+        return cls.of(*filter(None, (_COMMENT.sub(b"", line).strip() for line in lines)))
 
     def admit(self, key: bytes) -> bool:
         """Tell whether this is one of the keys, in a time that does not depend on which."""

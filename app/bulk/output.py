@@ -143,9 +143,7 @@ def _pick_format(path: Path) -> Format:
     try:
         from app.bulk import parquet  # pyarrow is an extra
     except ImportError:
-        raise BulkError(
-            f"{path}: Parquet needs pyarrow: pip install 'siglip-embed[parquet]'"
-        ) from None
+        raise BulkError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from None
     return parquet
 
 

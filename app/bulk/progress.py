@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from app.bulk.walk import WhyLeftOut
+from app.observe.logs import redirected_logs
 
 _log = structlog.get_logger(__name__)
 
@@ -62,15 +64,18 @@ def shown_progress(tally: Tally) -> Iterator[Callable[[], None]]:
     """Show a tally for the length of the block; call the result after each image."""
     console = _console()
     if console.is_terminal:
-        with Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            TextColumn("left, {task.fields[failed]} failed"),
-            console=console,
-            refresh_per_second=4,
-        ) as bar:
+        with (
+            Progress(
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                TextColumn("left, {task.fields[failed]} failed"),
+                console=console,
+                refresh_per_second=4,
+            ) as bar,
+            redirected_logs(_AboveBar(bar.console)),
+        ):
             task = bar.add_task("", total=tally.total, failed=0)
             yield lambda: bar.update(task, completed=tally.images, failed=tally.failed)
     else:
@@ -128,6 +133,17 @@ def _log_now_and_then(tally: Tally) -> Callable[[], None]:
 
 def _console() -> Console:
     return Console(file=_LossyFile(sys.stderr))  # type: ignore[arg-type] # it has what is used
+
+
+class _AboveBar(TextIOBase):
+    """What a log writes to while a bar is shown, which lines that went past it would break."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, line: str) -> int:
+        self._console.print(Text.from_ansi(line.rstrip("\n")), soft_wrap=True, highlight=False)
+        return len(line)
 
 
 class _LossyFile:

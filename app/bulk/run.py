@@ -57,8 +57,7 @@ def embed_files(
     options = request.options
     output = Output(request.output, options.output)
     found = find_files(request.paths, request.formats, output.own)
-    if not any(map(os.path.lexists, found.paths.values())):
-        raise BulkError("there is no image among these files and folders")
+    _require_some(request.paths, found)
     with output.claimed(resume=request.resume):
         embedder = load()
         output.require_possible(embedder.info)
@@ -67,6 +66,24 @@ def embed_files(
             return _run(output, origin, found, partial(_embed, Engine(build), embedder, options))
         except OSError as error:
             raise output.unwritable(error) from None
+
+
+def _require_some(arguments: list[Path], found: FoundFiles) -> None:
+    """Tell of arguments that are not there; raise `BulkError` when there is nothing to embed."""
+    missing = list(filter(None, map(_why_missing, arguments)))
+    if not any(map(os.path.lexists, found.paths.values())):
+        raise BulkError("\n".join(missing) or "there is no image among these files and folders")
+    for reason in missing:  # each is a row that says so, but the others may take hours
+        _log.warning("this cannot be embedded", reason=reason)
+
+
+def _why_missing(argument: Path) -> str | None:
+    try:
+        os.lstat(argument)
+    except OSError as error:
+        shown = os.fsencode(argument).decode(errors="backslashreplace")
+        return f"{shown}: {(error.strerror or 'unknown reason').lower()}"
+    return None
 
 
 def _run(output: Output, origin: Origin, found: FoundFiles, embed: Embed) -> int:

@@ -17,6 +17,10 @@ _TARGET_WAIT_S = 3.0
 _MOST_IMAGES = 4096
 _IMAGES_WHILE_UNKNOWN = 64
 _RETRY_AFTER_S = range(1, 31)
+_HOW_TO_GET_IN = (
+    "too many images are waiting: send many images in one request (/v1/models says how many), "
+    "few requests at a time, and try again after Retry-After"
+)
 
 
 class Permits:
@@ -68,7 +72,7 @@ class Admission:
         if ahead < fewest_too_many and self.images < max(limit, _MOST_IMAGES):
             return
         wait_s = (ahead - fewest_too_many + 1) / rate if rate else 0.0
-        raise QueueFullError("too many images are waiting", retry_after_s=_retry_after(wait_s))
+        raise QueueFullError(_HOW_TO_GET_IN, retry_after_s=_retry_after(wait_s))
 
     def admit(self, images: int, timeout_s: float) -> Permits:
         """Take a permit for each image of a request, or raise `QueueFullError`.

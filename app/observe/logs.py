@@ -2,7 +2,10 @@
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOBase
+from typing import Literal, TextIO
 
 import structlog
 from huggingface_hub.utils.logging import get_logger as hub_client_logger
@@ -56,6 +59,29 @@ def configure_logs(
         logging.getLogger(library).setLevel(max(root.level, logging.ERROR))
     # Imported, it gave itself a handler, which writes each line once more, raw, to standard error.
     hub_client_logger().handlers.clear()
+
+
+@contextmanager
+def redirected_logs(stream: TextIOBase) -> Iterator[None]:
+    """Have lines that would go to a terminal written to `stream`, one a call, within the block.
+
+    What goes to a file or a pipe still does.
+    """
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and _is_terminal(handler.stream)
+    ]
+    before = [handler.setStream(stream) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, own in zip(handlers, before, strict=True):
+            handler.setStream(own)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return not stream.closed and stream.isatty()
 
 
 def flush_logs() -> None:

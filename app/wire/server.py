@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from app.api.context import context_of
 from app.settings import Settings
 from app.wire.connection import Connection, ConnectionLimits
+from app.wire.listeners import url_of
 from app.wire.turns import Turns
 
 _log = structlog.get_logger(__name__)
@@ -56,8 +57,6 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                host=settings.host,
-                port=settings.port,
                 http=cast("type[asyncio.Protocol]", self._connection),
                 ws="none",
                 lifespan="on",
@@ -96,8 +95,11 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen, and to look after the connections."""
+        """Start to accept, and to look after the connections."""
         await super().startup(sockets)
+        if not self.should_exit:  # or the start has failed already, and said so
+            for listener in sockets or []:
+                _log.info("listening", url=url_of(listener))
         self._checking = asyncio.create_task(self._check_connections())
 
     async def on_tick(self, counter: int) -> bool:

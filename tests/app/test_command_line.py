@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import F_SETPIPE_SZ, fcntl
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,22 +35,26 @@ REPOSITORY = Path(__file__).parents[2]
 
 _SERVE_FAKE = (
     "-c",
-    "import app.main; from tests.app.fake_embedder import FakeEmbedder;"
+    "import sys, app.main; from tests.app.fake_embedder import FakeEmbedder;"
     "app.main.load_embedder = lambda *_, **__: FakeEmbedder();"
-    "from app.__main__ import cli; cli(['serve'])",
+    "from app.__main__ import cli; cli(['serve', *sys.argv[1:]])",
 )
 
 
 class ServeProcess:
     """`python -m app serve` on a free port."""
 
-    def __init__(self, *, with_fake_embedder: bool = False, **settings: str) -> None:
+    def __init__(self, *options: str, with_fake_embedder: bool = False, **settings: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         own = {"SIGLIP_PORT": str(self.port), "SIGLIP_DEVICE": "cpu", "SIGLIP_DTYPE": "float32"}
         self.process = subprocess.Popen(
-            [sys.executable, *(_SERVE_FAKE if with_fake_embedder else ("-m", "app", "serve"))],
+            [
+                sys.executable,
+                *(_SERVE_FAKE if with_fake_embedder else ("-m", "app", "serve")),
+                *options,
+            ],
             cwd=REPOSITORY,
             env={**os.environ, **own, **settings},
             stdout=subprocess.PIPE,
@@ -87,9 +92,11 @@ class ServeProcess:
 
 
 @contextmanager
-def serve(*, with_fake_embedder: bool = False, **settings: str) -> Iterator[ServeProcess]:
+def serve(
+    *options: str, with_fake_embedder: bool = False, **settings: str
+) -> Iterator[ServeProcess]:
     """Run the service; whatever happens, it is gone afterwards."""
-    service = ServeProcess(with_fake_embedder=with_fake_embedder, **settings)
+    service = ServeProcess(*options, with_fake_embedder=with_fake_embedder, **settings)
     try:
         yield service
     finally:
@@ -278,6 +285,64 @@ def test_a_model_that_cannot_be_loaded_ends_the_service_with_3_and_one_line(
     assert line["event"] == "cannot start"
     assert "no folder" in line["reason"]
     assert "Traceback" not in output
+    told = [line["event"] for line in events(output)]
+    assert "listening" not in told[told.index("cannot start") :]
+    assert "Uvicorn running" not in output
+
+
+def test_a_port_in_use_ends_the_service_with_3_before_it_loads_anything(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with serve(SIGLIP_PORT=port, SIGLIP_MODEL=str(tmp_path / "none")) as service:
+            code, output, errors = service.end(START_S)
+
+    assert (code, errors) == (3, "")
+    (line,) = events(output)
+    assert line["event"] == "cannot start"
+    assert line["reason"] == f"cannot listen on 127.0.0.1:{port}: address already in use"
+
+
+def test_options_of_serve_override_the_variables() -> None:
+    with serve(
+        *("--host", "localhost", "--port", "0", "--model", "of/the-option"),
+        with_fake_embedder=True,
+        SIGLIP_HOST="192.0.2.1",
+        SIGLIP_PORT="no number",
+        SIGLIP_MODEL="",
+    ) as service:
+        log = service.process.stdout
+        assert log is not None
+        lines = (json.loads(line) for line in log)
+        listening = next(line for line in lines if line["event"] == "listening")
+        answer = httpx.get(f"{listening['url']}/livez", trust_env=False)
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "99999"], "--port: Input should be less than or equal to 65535"),
+        (["--host", ""], "--host: String should have at least 1 character"),
+        (["--model", ""], "--model: String should have at least 1 character"),
+    ],
+)
+def test_a_bad_option_is_named_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    monkeypatch.setenv("SIGLIP_GRACE_S", "-1")
+
+    result = CliRunner().invoke(cli, ["serve", *options])
+
+    assert result.exit_code == 2
+    assert said in result.stderr.splitlines()
+    assert "SIGLIP_GRACE_S: Input should be greater than or equal to 0" in result.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(cli, ["--version"])
+
+    assert (result.exit_code, result.stdout) == (0, f"siglip-embed {version('siglip-embed')}\n")
 
 
 def test_a_lost_device_ends_the_service_with_70_after_its_callers_heard() -> None:

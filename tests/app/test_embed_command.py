@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from tests.reference import ReferenceCheckpoint
 
 REPOSITORY = Path(__file__).parents[2]
 _END_S = 90
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 # The real thing, but each batch takes a while once there are rows to lose.
 _SLOWLY = """
@@ -114,9 +116,8 @@ def start(
         [sys.executable, *(("-c", code) if code else ("-m", "app")), "embed", *arguments],
         cwd=REPOSITORY,
         env=os.environ | settings,
-        stdout=subprocess.PIPE,
         text=True,
-        **({"stderr": subprocess.PIPE} | options),
+        **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
     )
 
 
@@ -349,14 +350,30 @@ def test_on_a_terminal_there_is_a_bar_with_the_rate_and_a_line_at_the_end(tmp_pa
     with start(
         None, tmp_path / "photos", "-o", tmp_path / "out.npy", code=_WITH_FAKE, stderr=theirs
     ) as process:
-        process.communicate(timeout=_END_S)
+        logged, _ = process.communicate(timeout=_END_S)
     os.close(theirs)
     shown = read_all(ours).decode()
 
     assert process.returncode == 0
+    assert last_event(logged)["event"] == "ready"  # which is not shown, since it goes elsewhere
     assert "60/60" in shown
     assert "images/s" in shown
     assert "60 images, 0 failed" in shown.splitlines()[-1]
+
+
+def test_log_lines_on_a_terminal_stand_above_the_bar(tmp_path: Path) -> None:
+    write_colours(tmp_path / "photos", range(60))
+    ours, theirs = pty.openpty()
+
+    arguments = (tmp_path / "photos", "-o", tmp_path / "out.npy")
+    with start(None, *arguments, code=_WITH_FAKE, stdout=theirs, stderr=theirs) as process:
+        process.communicate(timeout=_END_S)
+    os.close(theirs)
+    shown = _ESCAPES.sub("", read_all(ours).decode())
+
+    assert "60/60" in shown
+    logged = [line for line in re.split("[\r\n]+", shown) if '"event"' in line]
+    assert "ready" in [json.loads(line)["event"] for line in logged]
 
 
 def test_a_lost_device_ends_the_process_with_70(tmp_path: Path) -> None:
@@ -377,6 +394,15 @@ def test_a_model_that_cannot_be_loaded_ends_the_process_with_3_and_one_line(tmp_
     assert last_event(printed)["event"] == "cannot start"
     assert "no folder" in last_event(printed)["reason"]
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_path_that_is_not_there_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        cli, ["embed", str(tmp_path / "photoz"), "-o", str(tmp_path / "out.npy"), "--model", "none"]
+    )
+
+    assert result.exit_code == 2
+    assert result.stderr == f"{tmp_path}/photoz: no such file or directory\n"
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,12 @@ def test_text_is_split_at_commas() -> None:
 
 def test_a_file_has_a_key_a_line_comments_and_blank_lines(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_bytes(b"# of the shop\n one \r\n\n  # of nobody\ntwo#2")
+    file.write_bytes(
+        b"# of the shop\n one \r\n\n  # of nobody\n"
+        b"two#2\nthree  # of a caf\xc3\xa9\nfour\t#\n#five\n"
+    )
 
-    assert ApiKeys.from_file(str(file)) == ApiKeys.of(b"one", b"two#2")
+    assert ApiKeys.from_file(str(file)) == ApiKeys.of(b"one", b"two#2", b"three", b"four")
 
 
 @pytest.mark.parametrize("text", [",", " ", "one two", "cl\u00e9", "one,tw\to", "a\0b"])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 import app.bulk
 from app.bulk.image_file import ImageFile
@@ -610,11 +611,26 @@ def test_a_file_system_without_locks_is_one_line(
 def test_nothing_to_embed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
 
-    for nothing in (tmp_path, tmp_path / "misspelt", tmp_path / ("x" * 300)):
-        with pytest.raises(BulkError, match="no image"):
+    for nothing, said in (
+        (tmp_path, "no image"),
+        (tmp_path / "misspelt", "misspelt: no such file or directory"),
+        (tmp_path / ("x" * 300), "xxx: file name too long"),
+        (tmp_path / "notes.txt" / "b", "notes.txt/b: not a directory"),
+    ):
+        with pytest.raises(BulkError, match=said):
             run_bulk(nothing, tmp_path / "out.npy")
 
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_argument_that_is_not_there_is_told_before_the_others_are_embedded(
+    photos: Path, tmp_path: Path
+) -> None:
+    with capture_logs() as lines:
+        assert run_bulk([photos, tmp_path / "misspelt"], tmp_path / "out.npy") == 1
+
+    assert lines[0]["reason"] == f"{tmp_path}/misspelt: no such file or directory"
+    assert read_errors(tmp_path / "out.npy") == {"misspelt": "file_unreadable"}
 
 
 @pytest.mark.parametrize(
@@ -653,14 +669,14 @@ def test_pooled_vectors_of_a_model_without_head_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
-def test_parquet_without_pyarrow_names_the_extra(
+def test_parquet_without_pyarrow_says_what_to_install(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "app.bulk.parquet", raising=False)
     monkeypatch.delattr(app.bulk, "parquet", raising=False)
 
-    with pytest.raises(BulkError, match=r"pip install 'siglip-embed\[parquet\]'"):
+    with pytest.raises(BulkError, match="pip install pyarrow"):
         run_bulk(photos, tmp_path / "out.parquet")
     assert run_bulk(photos, tmp_path / "out.npy") == 0
 

@@ -1,0 +1,68 @@
+"""What the variables and the command line's options set, or one line for each that is wrong."""
+
+import os
+import sys
+from collections.abc import Collection
+from typing import Any, NoReturn
+
+import structlog
+import typer
+from pydantic import ValidationError
+
+from app import exit_codes
+from app.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+def read_settings(**options: Any) -> Settings:
+    """Read the settings; an option that is not None overrides its variable.
+
+    Ends the command, having said why, when one of them is wrong.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        _refuse(error, given.keys())
+
+
+def describe_settings(settings: Settings) -> str:
+    """Return a line for each setting: its variable, its value, what it is for."""
+    return "\n".join(
+        f"{_variable(name)}={_show(getattr(settings, name))}  # {field.description}"
+        for name, field in Settings.model_fields.items()
+    )
+
+
+def warn_of_unknown_variables() -> None:
+    """Log the variables that look like settings and are none."""
+    known = set(map(_variable, Settings.model_fields))
+    for name in sorted(os.environ.keys() - known):
+        if name.startswith("SIGLIP_"):
+            _log.warning("unknown setting is ignored", variable=name)
+
+
+def _refuse(error: ValidationError, options: Collection[str]) -> NoReturn:
+    problems: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        source = f"--{name}" if name in options else _variable(name)
+        problems.setdefault(f"{source}: " if name else "", []).append(
+            problem["msg"].removeprefix("Value error, ")
+        )
+    for source, messages in problems.items():
+        print(source + ", or: ".join(messages), file=sys.stderr)
+    raise typer.Exit(exit_codes.BAD_SETTINGS) from None
+
+
+def _variable(name: str) -> str:
+    return f"SIGLIP_{name}".upper()
+
+
+def _show(value: object) -> str:
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
