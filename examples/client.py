@@ -1,6 +1,6 @@
-"""Embed many images over HTTP: batches of 32, a few requests at a time, trying again when told to.
+"""Embed many images over HTTP: 32 in a request, four requests at a time, again when told to wait.
 
-Run as `python examples/client.py cat.jpg dog.png`, or copy what you need; it takes httpx alone.
+Run as `.venv/bin/python examples/client.py cat.jpg dog.png`, or copy it: it needs httpx alone.
 """
 
 import asyncio
@@ -13,67 +13,64 @@ from pathlib import Path
 
 import httpx
 
-IMAGES, BYTES = 32, 30_000_000  # in one request; the service's own limits are in /v1/models
-AT_ONCE = 4  # requests, which is enough to keep the service busy
-TRIES = 100
+MAX_IMAGES, MAX_BYTES = 32, 30_000_000  # of a request; /v1/models tells what the service takes
+AT_ONCE = 4  # requests
 
+Batch = list[tuple[str, bytes]]
 Vector = list[float]
 
 
 def embed_images(client: httpx.Client, images: Iterable[bytes]) -> list[Vector]:
     """Return the vector of each image, in order."""
+
+    def post(batch: Batch) -> httpx.Response:
+        answer = client.post("/embed", files=batch)
+        while "Retry-After" in answer.headers:  # of 429 and 503
+            time.sleep(int(answer.headers["Retry-After"]))
+            answer = client.post("/embed", files=batch)
+        return answer
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = pool.map(lambda batch: embed_batch(client, batch), in_batches(images))
-        return [vector for vectors in answers for vector in vectors]
-
-
-def embed_batch(client: httpx.Client, batch: list[bytes]) -> list[Vector]:
-    """Send one request, and send it again while the service asks for that."""
-    for _ in range(TRIES):
-        response = client.post("/embed", files=[("images", image) for image in batch])
-        if "Retry-After" not in response.headers:  # 429 and 503 have it
-            break
-        time.sleep(int(response.headers["Retry-After"]))
-    return read_vectors(response)
+        return read_vectors(pool.map(post, in_batches(images)))
 
 
 async def embed_images_async(client: httpx.AsyncClient, images: Iterable[bytes]) -> list[Vector]:
     """Return the vector of each image, in order."""
     turn = asyncio.Semaphore(AT_ONCE)
-    answers = (embed_batch_async(client, turn, batch) for batch in in_batches(images))
-    return [vector for vectors in await asyncio.gather(*answers) for vector in vectors]
+
+    async def post(batch: Batch) -> httpx.Response:
+        async with turn:
+            answer = await client.post("/embed", files=batch)
+            while "Retry-After" in answer.headers:
+                await asyncio.sleep(int(answer.headers["Retry-After"]))
+                answer = await client.post("/embed", files=batch)
+        return answer
+
+    return read_vectors(await asyncio.gather(*map(post, in_batches(images))))
 
 
-async def embed_batch_async(
-    client: httpx.AsyncClient, turn: asyncio.Semaphore, batch: list[bytes]
-) -> list[Vector]:
-    """Send one request, and send it again while the service asks for that."""
-    async with turn:
-        for _ in range(TRIES):
-            response = await client.post("/embed", files=[("images", image) for image in batch])
-            if "Retry-After" not in response.headers:
-                break
-            await asyncio.sleep(int(response.headers["Retry-After"]))
-    return read_vectors(response)
-
-
-def in_batches(images: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Group images into requests, by number and by size."""
-    batch: list[bytes] = []
+def in_batches(images: Iterable[bytes]) -> Iterator[Batch]:
+    """Group images into the form fields of one request each."""
+    batch: Batch = []
+    size = 0
     for image in images:
-        if len(batch) == IMAGES or (batch and sum(map(len, batch)) + len(image) > BYTES):
+        if batch and (len(batch) == MAX_IMAGES or size + len(image) > MAX_BYTES):
             yield batch
-            batch = []
-        batch.append(image)
+            batch, size = [], 0
+        batch.append(("images", image))
+        size += len(image)
     if batch:
         yield batch
 
 
-def read_vectors(response: httpx.Response) -> list[Vector]:
-    """Return the vectors of an answer; raise with the service's own words when it has none."""
-    if response.is_error:
-        raise RuntimeError(response.text)
-    return [item["embedding"] for item in response.json()["data"]]
+def read_vectors(answers: Iterable[httpx.Response]) -> list[Vector]:
+    """Return the vectors of all answers; raise what the first without any says."""
+    vectors = []
+    for answer in answers:
+        if answer.is_error:
+            raise RuntimeError(answer.text)
+        vectors += [item["embedding"] for item in answer.json()["data"]]
+    return vectors
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Example: one random image through a SigLIP vision tower with random weights.
 
-Run as `python model/run_siglip_vision.py` or `python -m model.run_siglip_vision`.
+Run as `.venv/bin/python model/run_siglip_vision.py`, or with `-m model.run_siglip_vision`.
 """
 
 import sys

@@ -16,6 +16,7 @@ from PIL import Image
 
 from app import errors
 from app.settings import Settings
+from examples import client
 from tests.app.service_server import ServiceServer, run_service
 from tests.reference import ReferenceCheckpoint
 
@@ -93,12 +94,18 @@ def test_python_of_the_readme_runs(
 ) -> None:
     (tmp_path / "checkpoint").symlink_to(tiny_checkpoint.folder)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"image": photographs[0]}
+    names: dict[str, object] = {"image": photographs[0], **vars(client)}
     for block in code_blocks("python"):
         exec(compile(block, "README.md", "exec"), names)  # noqa: S102 # our own README
     pooled = names["outputs"].pooler_output  # type: ignore[attr-defined]
     assert isinstance(pooled, torch.Tensor)
     assert pooled.shape == (1, 32)
+
+
+def test_the_readme_shows_the_client_that_is_tested() -> None:
+    source = Path(client.__file__).read_text()
+
+    assert [block in source for block in code_blocks("python")].count(True) == 1
 
 
 def test_json_of_the_readme_is_json() -> None:

@@ -30,6 +30,17 @@ def test_the_limit_is_three_seconds_of_work_within_bounds(rate: float, limit: in
     assert admission(rate).limit == limit
 
 
+def test_a_refusal_says_how_to_get_in() -> None:
+    door = admission(2.0, queue_images=1)
+    fill(door, 1)
+
+    said = refusal(door).message
+
+    assert "many images in one request" in said
+    assert "few requests at a time" in said
+    assert "Retry-After" in said
+
+
 def test_a_given_number_is_the_limit() -> None:
     assert admission(10.0, queue_images=7).limit == 7
 
