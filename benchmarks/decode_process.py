@@ -53,7 +53,9 @@ def _overhead_rows(process: DecodeProcess, rounds: int) -> Iterator[Row]:
             "process": partial(_decode_there, process, data),
         }
         wall = time_interleaved(ways, rounds)
-        cpu = time_interleaved(ways, rounds, clock=lambda: time.process_time() + process.cpu_s)
+        cpu = time_interleaved(
+            ways, rounds, clock=lambda: time.process_time() + process.child.cpu_s
+        )
         yield {
             "image": name,
             "kB": round(len(data) / 1000),

@@ -4,24 +4,15 @@ Messages are plain values and bytes: nothing of a process that a file has taken 
 """
 
 import json
-import os
-import select
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import structlog
 
-import app
 from app.errors import (
     DrainingError,
     ImageError,
@@ -32,21 +23,13 @@ from app.errors import (
 )
 from app.intake.allowance import FOR_ANY_IMAGE, Allowance
 from app.intake.decode import DecodeLimits
-from app.intake.message_line import Message, MessageLine
+from app.intake.decode_child import DecodeChild, HangingError
+from app.intake.message_line import Message
 
 _log = structlog.get_logger(__name__)
 
-_START = "from app.intake.decode_worker import main; main()"
-# The rest of the environment holds keys and tokens, which no decoder needs.
-_ENVIRONMENT = frozenset(
-    {"LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PYTHONDONTWRITEBYTECODE"}
-)
-# A process that has used no CPU time in so many looks, one a second, hangs.
-_LOOK_EVERY_MS = 1000
-_IDLE_LOOKS = 5
-_STARTING_LOOKS = 60  # to read its modules from a slow disk takes no CPU time either
-_MESSAGE_TIMEOUT_S = 60.0  # from a message's first byte on
-_SOCKET_BYTES = 2**20  # an image of the model's input size goes in one piece
+# For an image whose process dies of something else.
+_TRIES = 3
 _TAKES_TOO_LONG = "the image takes far longer to decode than any of its size"
 _ERRORS = MappingProxyType({kind.code: kind for kind in ImageError.__subclasses__()})
 
@@ -95,20 +78,22 @@ class DecodeProcess:
     """Decodes images in a process of its own, for one thread at a time.
 
     A decoder that crashes, hangs or takes too much costs the image at fault; the next image gets a
-    new process.
+    new process. One that dies of something else costs nobody anything.
     """
 
     def __init__(self, limits: DecodeLimits, allowance: Allowance = FOR_ANY_IMAGE) -> None:
-        self._limits = limits
+        formats = sorted(limits.formats)
+        self._arguments = json.dumps(
+            {"limits": asdict(limits) | {"formats": formats}, "allowance": allowance}
+        )
         self._most_pixel_bytes = 3 * limits.max_pixels
-        self._allowance = allowance
         self._closed = False
-        self._ready = False
         self._starting = threading.Lock()  # not while it is closed
         self._decoding = threading.Lock()
         self.broken = False
-        """Whether the latest process did not even start."""
-        self._start()
+        """Whether the latest processes did not even start."""
+        self.child = DecodeChild(self._arguments)
+        """The process of this moment."""
 
     def decode(
         self,
@@ -121,18 +106,16 @@ class DecodeProcess:
 
         `on_open` hears what decoding takes before it is taken, and may wait until there is so much.
         It is not asked about images that get by with what is `granted`.
-        Raises an `ImageError`; `InternalError` when no process starts, `DrainingError` once closed.
+        Raises an `ImageError`; `InternalError` when no process starts or something ends all that
+        do, `DrainingError` once closed.
         """
+        request = {
+            "least_side": least_side,
+            "granted_bytes": granted.decode_bytes,
+            "resize": granted.resize,
+        }
         with self._decoding:
-            head, payload = self._ask(
-                {
-                    "least_side": least_side,
-                    "granted_bytes": granted.decode_bytes,
-                    "resize": granted.resize,
-                },
-                data,
-                on_open,
-            )
+            head, payload = self._ask(request, data, on_open)
         if "code" in head:
             raise _ERRORS[head["code"]](head["message"])
         if "fault" in head:
@@ -146,112 +129,73 @@ class DecodeProcess:
             tuple(head["warnings"]),
         )
 
-    @property
-    def cpu_s(self) -> float:
-        """CPU seconds that the process has used; 0 where the system does not tell."""
-        with suppress(OSError):
-            return time.clock_gettime((~self._process.pid << 3) | 2)  # clock_getcpuclockid(3)
-        return 0.0
-
     def close(self) -> None:
         """End the process; from any thread, and for good."""
         with self._starting:
             self._closed = True
-            self._end()
-        with self._decoding:
-            self._line.close()
+            self.child.end()
+        with self._decoding:  # which ends with the process
+            self.child.line.close()
 
     def _ask(self, request: dict[str, Any], data: bytes, on_open: OnOpen) -> Message:
-        """Talk with the process, and end it when it is of no more use."""
-        if self._process.poll() is not None:
-            self._restart()
-        try:
-            return self._converse(request, data, on_open)
-        except (EOFError, OSError, ValueError):
-            self._end()
-            raise self._explain_death() from None
-        except BaseException:
-            self._end()  # it waits for an answer that nobody will give
-            raise
+        """Talk with a process; with another one if it dies, and not of this image."""
+        for _ in range(_TRIES):
+            self._have_living_child()
+            try:
+                return self._converse(request, data, on_open)
+            except (EOFError, OSError, ValueError, HangingError) as fault:
+                code = self.child.end()
+                error = self._explain_death(code, hung=isinstance(fault, HangingError))
+            except BaseException:
+                self.child.end()  # it waits for an answer that nobody will give
+                raise
+            if error is not None:
+                raise error
+        self.broken = self.child.stage == "starting"
+        raise InternalError("images cannot be decoded")
 
     def _converse(self, request: dict[str, Any], data: bytes, on_open: OnOpen) -> Message:
-        if not self._ready:
-            self._receive(0, _STARTING_LOOKS)
-            self._ready, self.broken = True, False
-        self._line.send(request, data)
-        answer = self._receive(self._most_pixel_bytes)
+        child = self.child
+        if child.stage == "starting":
+            child.line.receive(0)
+            self.broken = False
+        child.stage = "opening"
+        child.line.send(request, data)
+        answer = child.line.receive(self._most_pixel_bytes)
         if "memory" not in answer.head:
             return answer
+        child.stage = "decoding"
         resize = on_open(Opened(tuple(answer.head["size"]), answer.head["memory"]))
-        self._line.send({"resize": resize})
-        return self._receive(self._most_pixel_bytes)
+        child.line.send({"resize": resize})
+        return child.line.receive(self._most_pixel_bytes)
 
-    def _restart(self) -> None:
+    def _have_living_child(self) -> None:
+        if self.child.alive:
+            return
         with self._starting:
             if self._closed:
                 raise _closing()
-            self._line.close()
+            self.child.line.close()
             try:
-                self._start()
+                self.child = DecodeChild(self._arguments)
             except OSError as error:
                 _log.error("a decoding process cannot be started", error=error.strerror)
                 raise InternalError("images cannot be decoded") from None
 
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
-        ours.settimeout(_MESSAGE_TIMEOUT_S)
-        self._line, self._ready = MessageLine(ours), False
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 # our own code
-                [sys.executable, "-c", _START, str(theirs.fileno()), self._arguments()],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
-
-    def _arguments(self) -> str:
-        limits = asdict(self._limits) | {"formats": sorted(self._limits.formats)}
-        return json.dumps({"limits": limits, "allowance": self._allowance})
-
-    def _end(self) -> None:
-        self._process.kill()  # does nothing to one that has ended by itself
-        self._process.wait()
-
-    def _receive(self, max_payload_bytes: int, looks: int = _IDLE_LOOKS) -> Message:
-        """Wait for a message as long as the process computes."""
-        poll = select.poll()
-        poll.register(self._line, select.POLLIN)
-        used_s, idle_looks = -1.0, 0
-        while not poll.poll(_LOOK_EVERY_MS):
-            before_s, used_s = used_s, self.cpu_s
-            idle_looks = idle_looks + 1 if used_s == before_s else 0
-            if idle_looks == looks:
-                raise ImageSuspiciousError(_TAKES_TOO_LONG)
-        return self._line.receive(max_payload_bytes)
-
-    def _explain_death(self) -> ServiceError:
-        code = self._process.returncode
+    def _explain_death(self, code: int, *, hung: bool) -> ServiceError | None:
+        """Say what an image's process has died of; None if it may not have been the image."""
         if self._closed:
             return _closing()
-        if code == -signal.SIGPROF:
+        _log.error("a decoding process ended", exit_code=code, stage=self.child.stage, hung=hung)
+        stage, killed = self.child.stage, code == -signal.SIGKILL and not hung
+        if stage == "starting" or (stage == "opening" and (hung or killed)):
+            return None  # it may have been stopped or killed while it had nothing to do
+        if hung or code == -signal.SIGPROF:
             return ImageSuspiciousError(_TAKES_TOO_LONG)
-        if not self._ready:
-            self.broken = True
-            _log.critical("a decoding process does not start", exit_code=code)
-            return InternalError("images cannot be decoded")
-        _log.error("a decoder crashed", exit_code=code)
+        if killed:  # by the system, for want of memory, or by somebody
+            return InternalError("the image's decoder was ended from outside")
         return ImageUndecodableError("the image cannot be decoded")
 
 
 def _closing() -> DrainingError:
     return DrainingError("the service is shutting down", retry_after_s=5)
-
-
-def _environment() -> dict[str, str]:
-    """Make the environment of a process that finds this code and knows no secrets."""
-    given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    root = Path(app.__file__).parents[1]  # where an editable install has it, which no path says
-    return given | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])}

@@ -23,7 +23,6 @@ from app.intake.message_line import MessageLine
 
 _COPIES_OF_FILE = 3
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STATM = Path("/proc/self/statm")
 _DATA_PAGES = 5  # its field of what RLIMIT_DATA limits
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -31,7 +30,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 def main() -> None:
     """Decode what comes over the inherited socket, until its other end closes."""
-    line = MessageLine(socket.socket(fileno=int(sys.argv[1])))
+    line = MessageLine(socket.socket(fileno=int(sys.argv[1])), _never_wait)
     given = json.loads(sys.argv[2])
     limits = DecodeLimits(**given["limits"] | {"formats": frozenset(given["limits"]["formats"])})
     allowance = Allowance(*given["allowance"])
@@ -44,9 +43,7 @@ def main() -> None:
 
 def _settle() -> None:
     """Become what may be killed at any time, and can do little else than decode."""
-    # The service ends this process when it is done with it, which is later than such a signal.
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends it; ignoring is inherited
     configure_allocators()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -77,6 +74,7 @@ def _serve(line: MessageLine, limits: DecodeLimits, allowance: Allowance) -> Non
         answer, pixels = {"fault": type(error).__name__}, b""
     finally:
         _allow_cpu(0)
+        _allow_memory(None)
     line.send(answer, pixels)
 
 
@@ -104,10 +102,22 @@ def _allow_cpu(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def _allow_memory(wanted_bytes: int) -> None:
-    """Let the process have so much more memory than it has now, where the system can tell."""
-    with suppress(OSError):
-        pages = int(_STATM.read_bytes().split()[_DATA_PAGES])
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = pages * _PAGE_BYTES + wanted_bytes
+def _allow_memory(wanted_bytes: int | None) -> None:
+    """Let the process have so much more memory than it has now, where the system can tell.
+
+    None is as much as it was started with.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = hard
+    if wanted_bytes is not None:
+        with suppress(OSError):
+            pages = int(_STATM.read_bytes().split()[_DATA_PAGES])
+            limit = pages * _PAGE_BYTES + wanted_bytes
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _never_wait(_: int) -> None:
+    """Do nothing: this end of the line blocks by itself."""

@@ -1,9 +1,11 @@
 """Messages between the service and a process that decodes for it: a JSON object and bytes."""
 
 import json
+import select
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _LENGTHS = struct.Struct("!IQ")  # of the object's text, of the bytes
@@ -19,17 +21,21 @@ class Message(NamedTuple):
 
 
 class MessageLine:
-    """One end of a connected socket; reads raise `EOFError` once the other end is gone."""
+    """One end of a connected socket; raises `EOFError` or `OSError` once the other end is gone.
 
-    def __init__(self, end: socket.socket) -> None:
+    Where the socket does not block, `wait` is called with what to wait for, `select.POLLIN` or
+    `select.POLLOUT`; what it raises ends the call.
+    """
+
+    def __init__(self, end: socket.socket, wait: Callable[[int], None]) -> None:
         self._end = end
+        self._wait = wait
 
     def send(self, head: dict[str, Any], payload: bytes | bytearray = b"") -> None:
-        """Send one message; raises `OSError` when the other end is gone."""
+        """Send one message."""
         text = json.dumps(head).encode()
-        self._end.sendall(_LENGTHS.pack(len(text), len(payload)) + text)
-        if payload:
-            self._end.sendall(payload)
+        self._write(_LENGTHS.pack(len(text), len(payload)) + text)
+        self._write(payload)
 
     def receive(self, max_payload_bytes: int = sys.maxsize) -> Message:
         """Wait for one message; raises `ValueError` for one that is not to be believed."""
@@ -47,11 +53,23 @@ class MessageLine:
         """Return the socket's descriptor, to wait for it."""
         return self._end.fileno()
 
+    def _write(self, data: bytes | bytearray) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._end.send(left) :]
+            except BlockingIOError:
+                self._wait(select.POLLOUT)
+
     def _read(self, size: int) -> bytearray:
         data = bytearray(size)
         left = memoryview(data)
         while left:
-            count = self._end.recv_into(left)
+            try:
+                count = self._end.recv_into(left)
+            except BlockingIOError:
+                self._wait(select.POLLIN)
+                continue
             if not count:
                 raise EOFError
             left = left[count:]

@@ -39,7 +39,7 @@ def test_when_all_decoders_hang_the_service_recovers_by_itself(service: ServiceP
     with ThreadPoolExecutor(2 * hung) as clients:
         statuses = list(clients.map(ask, range(2 * hung)))
 
-    assert sorted(statuses) == [200] * hung + [422] * hung
+    assert statuses == [200] * (2 * hung), "they had hung before any image came"
     assert time.monotonic() - began < _RECOVERY_S
     assert service.client.get("/healthz").status_code == 200
     again = embeddings(post_images(service.client, FORMS[0], [HONEST]))

@@ -12,7 +12,7 @@ from app.engine.lifecycle import Engine, Status
 from app.engine.protocol import Embedder, SelfTestError
 from app.engine.service import EmbeddingService
 from app.errors import ImagesFailedError, NotReadyError, WorkerDeadError
-from app.intake import decode_process
+from app.intake import decode_child
 from app.intake.decode import DecodeLimits
 from tests.app.fake_embedder import ENDS_THREAD, FakeEmbedder
 from tests.app.images import plain_png
@@ -142,7 +142,7 @@ def test_a_stalled_device_is_told_and_nobody_waits_for_it(monkeypatch: pytest.Mo
 
 def test_decoders_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(decode_process, "_START", "raise SystemExit(3)")
+    monkeypatch.setattr(decode_child, "_START", "raise SystemExit(3)")
     engine = Engine(build)
 
     async def scenario() -> None:

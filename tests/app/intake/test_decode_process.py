@@ -17,9 +17,10 @@ from app.errors import (
     ImageUndecodableError,
     InternalError,
 )
-from app.intake import decode_process
+from app.intake import decode_child
 from app.intake.allowance import FOR_ANY_IMAGE
 from app.intake.decode import DecodeLimits, decode_image
+from app.intake.decode_child import DecodeChild
 from app.intake.decode_process import DecodeProcess, Grant, Opened, PillowResize, Received
 from tests.app.images import encode, oriented, plain_png, scene, truncated_jpeg
 
@@ -48,7 +49,7 @@ def decode(process: DecodeProcess, data: bytes) -> Received:
 
 def pid_of(process: DecodeProcess) -> int:
     """Return the process's id, once it runs."""
-    return process._process.pid
+    return process.child.pid
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -188,7 +189,7 @@ def test_a_decoder_that_hangs_is_ended(
 ) -> None:
     decode(process, plain_png((1, 2, 3)))
     before = pid_of(process)
-    monkeypatch.setattr(decode_process, "_LOOK_EVERY_MS", 20)
+    monkeypatch.setattr(decode_child, "_LOOK_EVERY_MS", 20)
 
     with pytest.raises(ImageSuspiciousError, match="takes far longer"):
         process.decode(plain_png((1, 2, 3)), None, signalled(process, signal.SIGSTOP))
@@ -202,9 +203,9 @@ def test_a_decoder_that_computes_is_waited_for(
     process: DecodeProcess, large: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode(process, plain_png((1, 2, 3)))
-    monkeypatch.setattr(decode_process, "_LOOK_EVERY_MS", 1)
+    monkeypatch.setattr(decode_child, "_LOOK_EVERY_MS", 1)
     clock = iter(range(10**6))
-    monkeypatch.setattr(DecodeProcess, "cpu_s", property(lambda _: next(clock)))
+    monkeypatch.setattr(DecodeChild, "cpu_s", property(lambda _: next(clock)))
 
     assert len(decode(process, encode(large, "JPEG")).rgb) == 3 * 5000 * 4000
 
@@ -230,7 +231,7 @@ def test_signals_to_the_service_do_not_end_its_decoders(process: DecodeProcess) 
 
 
 def test_a_process_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_process, "_START", "raise SystemExit(3)")
+    monkeypatch.setattr(decode_child, "_START", "raise SystemExit(3)")
     process = DecodeProcess(LIMITS)
     assert not process.broken
 
@@ -268,9 +269,9 @@ def test_closed_it_decodes_no_more_and_leaves_nothing(process: DecodeProcess) ->
 def test_it_ends_with_its_service() -> None:
     process = DecodeProcess(LIMITS)
     decode(process, plain_png((1, 2, 3)))
-    process._line.close()  # as the kernel does for a process that is killed
+    process.child.line.close()  # as the kernel does for a process that is killed
 
-    assert process._process.wait(WAIT_S) == 0
+    assert process.child._process.wait(WAIT_S) == 0
     process.close()
 
 
