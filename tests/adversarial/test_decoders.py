@@ -15,6 +15,7 @@ from tests.app.answers import FORMS, embeddings, post_images
 from tests.app.images import encode, scene
 
 HONEST = encode(scene(0))
+_START_S = 30
 _GONE_S = 30
 # Five looks, one a second, at a decoder that uses no processor time; and some, for a busy machine.
 _RECOVERY_S = 20
@@ -28,9 +29,11 @@ def service(tmp_path: Path) -> Iterator[ServiceProcess]:
 
 def test_when_all_decoders_hang_the_service_recovers_by_itself(service: ServiceProcess) -> None:
     vectors = embeddings(post_images(service.client, FORMS[0], [HONEST]))
-    for pid in service.decoders:
+    decoders = service.decoders
+    for pid in decoders:
+        _wait_until_started(pid)
         os.kill(pid, signal.SIGSTOP)
-    hung = len(service.decoders)
+    hung = len(decoders)
 
     def ask(_: int) -> int:
         return post_images(service.client, FORMS[0], [HONEST]).status_code
@@ -44,6 +47,14 @@ def test_when_all_decoders_hang_the_service_recovers_by_itself(service: ServiceP
     assert service.client.get("/healthz").status_code == 200
     again = embeddings(post_images(service.client, FORMS[0], [HONEST]))
     assert np.array_equal(vectors, again)
+
+
+def _wait_until_started(pid: int) -> None:
+    """Wait until a decoder has closed its error output, which it does when it is ready."""
+    give_up_at = time.monotonic() + _START_S
+    while Path(f"/proc/{pid}/fd/2").readlink() != Path(os.devnull):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
 
 
 def test_no_decoder_outlives_the_service(service: ServiceProcess) -> None:
