@@ -140,6 +140,15 @@ def test_a_service_answers_and_on_sigterm_finishes_what_it_accepted(
     check_log(events(output))
 
 
+@pytest.fixture
+def _hangups_heeded() -> Iterator[None]:
+    """Undo what `nohup` does to these tests: what is ignored is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangups_heeded")
 def test_sighup_ends_the_service_as_sigterm_does_and_other_signals_do_not() -> None:
     body = plain_png((10, 20, 30))
     head = (
