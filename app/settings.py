@@ -12,7 +12,7 @@ from app.keys import ApiKeys
 _PILLOW_MAX_PIXELS = 178_956_970
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
-ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp"]
+ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp", "avif"]
 
 
 # A host name, or all names below one.
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     )
     max_side: int = Field(65535, ge=1, description="longer side of one image, in pixels")
     formats: Annotated[frozenset[ImageFormat], NoDecode, BeforeValidator(_split_commas)] = Field(
-        frozenset({"jpeg", "png", "webp", "gif", "bmp"}),
+        frozenset({"jpeg", "png", "webp", "gif", "bmp", "avif"}),
         min_length=1,
         description="image formats to accept, comma-separated",
     )

@@ -11,6 +11,7 @@ from types import MappingProxyType
 # Registered by being imported. `Image.open(formats=...)` would otherwise import more of them, in
 # the first request, and `Image.init()` all of them.
 from PIL import (  # noqa: F401
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     JpegImagePlugin,
@@ -18,6 +19,7 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
+from app.intake.avif import outline_avif
 from app.intake.bmp import outline_bmp
 from app.intake.gif import outline_gif
 from app.intake.jpeg import outline_jpeg
@@ -78,7 +80,14 @@ _BMP = ImageFormat(
     bytes_per_pixel=10,
     outline=outline_bmp,
 )
+_AVIF = ImageFormat(
+    "avif",
+    re.compile(rb".{4}ftyp(?:(?:mif1|msf1).{4}(?:.{4}){0,20}?)?avi[fs]", re.DOTALL),
+    (".avif", ".avifs"),
+    bytes_per_pixel=20,
+    outline=outline_avif,
+)
 
 FORMATS: Mapping[str, ImageFormat] = MappingProxyType(
-    {record.name: record for record in (_JPEG, _PNG, _WEBP, _GIF, _BMP)}
+    {record.name: record for record in (_JPEG, _PNG, _WEBP, _GIF, _BMP, _AVIF)}
 )

@@ -429,7 +429,7 @@ def test_info_prints_every_setting_with_its_value(monkeypatch: pytest.MonkeyPatc
     printed = dict(line.partition("  # ")[0].split("=", 1) for line in result.stdout.splitlines())
     assert printed.keys() == {f"SIGLIP_{name.upper()}" for name in Settings.model_fields}
     assert printed["SIGLIP_PORT"] == "8123"
-    assert printed["SIGLIP_FORMATS"] == "bmp,gif,jpeg,png,webp"
+    assert printed["SIGLIP_FORMATS"] == "avif,bmp,gif,jpeg,png,webp"
     assert printed["SIGLIP_REVISION"] == ""
 
 

@@ -15,7 +15,7 @@ def test_the_defaults_fit_together() -> None:
     assert settings.model == "google/siglip-base-patch16-224"
     assert settings.model_fallback is None
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
-    assert settings.formats == {"jpeg", "png", "webp", "gif", "bmp"}
+    assert settings.formats == {"jpeg", "png", "webp", "gif", "bmp", "avif"}
 
 
 def test_every_setting_can_be_set_and_has_a_description() -> None:

@@ -74,6 +74,13 @@ def seeds(image_format: str) -> list[bytes]:
             animation(_COLOURS, "WEBP"),
             animation(_COLOURS, "WEBP", exif=exif.tobytes(), lossless=True),
         ]
+    if image_format == "avif":
+        return [
+            encode(picture, "AVIF", exif=exif),
+            encode(clear, "AVIF", quality=100, subsampling="4:4:4"),
+            encode(picture.convert("L"), "AVIF"),
+            animation(_COLOURS, "AVIF"),
+        ]
     modes = picture, picture.quantize(16), picture.convert("1"), picture.convert("L"), clear
     return [encode(image, "BMP") for image in modes]
 
@@ -135,7 +142,17 @@ def _end_of_bmp_part(data: bytes, at: int) -> int:
     return next(end for end in (14, 54, pixels, len(data)) if end > at)
 
 
+_CONTAINERS = {b"meta": 12, b"iinf": 14, b"iref": 12, b"iprp": 8, b"ipco": 8}
+
+
+def _end_of_avif_part(data: bytes, at: int) -> int:
+    """Take a box as one part, and of one that holds boxes its head."""
+    name = data[at + 4 : at + 8]
+    return at + _CONTAINERS.get(name, int.from_bytes(data[at : at + 4], "big"))
+
+
 _END_OF_PART = {
+    "avif": _end_of_avif_part,
     "jpeg": _end_of_jpeg_part,
     "png": _end_of_png_part,
     "webp": _end_of_webp_part,
@@ -146,7 +163,13 @@ _END_OF_PART = {
 # Where a part has its length and its kind, what these may be changed to, and parts of strangers.
 
 _EXIF_ON_ITS_SIDE = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
-_LENGTHS = {"jpeg": (2, ">H"), "png": (0, ">I"), "webp": (4, "<I"), "gif": (2, "B")}
+_LENGTHS = {
+    "avif": (0, ">I"),
+    "jpeg": (2, ">H"),
+    "png": (0, ">I"),
+    "webp": (4, "<I"),
+    "gif": (2, "B"),
+}
 _KINDS: dict[str, tuple[int, list[bytes]]] = {
     "jpeg": (1, [bytes((marker,)) for marker in (*range(3), 0x30, *range(0xBF, 256))]),
     "png": (
@@ -154,6 +177,7 @@ _KINDS: dict[str, tuple[int, list[bytes]]] = {
         b"IHDR PLTE tRNS IDAT IEND eXIf tEXt zTXt iTXt iCCP acTL fcTL fdAT gAMA abCd DDAT".split(),
     ),
     "webp": (0, [b"VP8 ", b"XMP ", *b"VP8L VP8X ALPH ANIM ANMF EXIF ICCP abcd".split()]),
+    "avif": (4, b"ftyp meta iloc iinf infe iref auxl dimg iprp ipco ispe irot mdat free".split()),
     "gif": (1, [b"\xf9", b"\xfe", b"\xff", b"\1", b"\0", b",", b";"]),
 }
 _STRANGERS = {
@@ -186,6 +210,11 @@ _STRANGERS = {
         *(b"!\xf9\4\5\0\0\3\0", b"!\x01\0;" + b"a" * 59 + b"\0", b"\0\0\0", b";", b","),
     ],
     "bmp": [bytes(100), b"\xff" * 30],
+    "avif": [
+        *(b"\0\0\0\x09irot\1", b"\0\0\0\x09imir\0", b"\0\0\0\x08free", bytes(8)),
+        *(b"\0\0\0\x14ispe\0\0\0\0\0\0\0\x14\0\0\0\x0e", b"\0\0\0\1free\0\0\0\0\0\0\0\x10"),
+        b"\0\0\0\x1ainfe\2\0\0\0\0\2\0\0av01Alpha\0",
+    ],
 }
 
 

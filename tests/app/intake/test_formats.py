@@ -35,5 +35,5 @@ def test_decoding_is_imported_without_what_is_heavy() -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert shown.stdout.split(b"\n")[:2] == [
         b"[]",
-        b"['BMP', 'DIB', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP']",
+        b"['AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP']",
     ]

@@ -100,7 +100,7 @@ from pathlib import Path
 from app.intake.decode import DecodeLimits, decode_image
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-limits = DecodeLimits(10**9, 10**8, 10**5, frozenset({"jpeg", "png", "webp", "gif", "bmp"}))
+limits = DecodeLimits(10**9, 10**8, 10**5, frozenset({"jpeg", "png", "webp", "gif", "bmp", "avif"}))
 data, reserved = Path(sys.argv[1]).read_bytes(), []
 before = peak()
 decoded = decode_image(data, limits, reserve=reserved.append)
@@ -138,6 +138,8 @@ def picture(mode: str) -> Image.Image:
         ("gif", "P", {}),
         ("gif", "P", {"transparency": 0}),
         ("bmp", "RGB", {}),
+        ("avif", "RGB", {"speed": 10, "subsampling": "4:4:4"}),
+        ("avif", "RGBA", {"speed": 10}),
     ],
 )
 def test_decoding_takes_no_more_than_it_reserves(
