@@ -146,9 +146,7 @@ class Preparer:
     def _resized(self, received: Received) -> UInt8Array:
         width, height = received.pixels_size
         pixels = np.frombuffer(received.rgb, np.uint8).reshape(height, width, 3)
-        if self._embedder.pillow_resize(received.size) is not None:
-            return pixels
-        return self._embedder.resize(Image.fromarray(pixels))
+        return pixels if received.resized else self._embedder.resize(Image.fromarray(pixels))
 
     def _seen(self, received: Received, pixels: UInt8Array) -> SeenImage:
         width, height = received.size

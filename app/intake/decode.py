@@ -5,7 +5,6 @@ for which a caller may have to wait.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from types import TracebackType
@@ -122,23 +121,11 @@ class OpenImage:
         return DecodedImage(pixels, self.size, self._format.name.upper(), tuple(noted))
 
 
-def _take_for_granted(_: int) -> None:
-    """Reserve nothing: for a caller who has the memory."""
-
-
 def decode_image(
-    data: bytes,
-    limits: DecodeLimits,
-    *,
-    reserve: Callable[[int], object] = _take_for_granted,
-    least_side: int | None = None,
+    data: bytes, limits: DecodeLimits, *, least_side: int | None = None
 ) -> DecodedImage:
-    """Open and read an image; `reserve` hears in between how many bytes of memory that may take.
-
-    It may wait until there are as many. Raises an `ImageError`.
-    """
+    """Open and read an image at once, for a caller who has the memory; raises an `ImageError`."""
     with open_image(data, limits) as image:
-        reserve(image.decode_bytes)
         return image.read(least_side)
 
 

@@ -61,7 +61,8 @@ NOTHING_GRANTED = Grant(-1, None)
 class Received(NamedTuple):
     """Upright RGB pixels, 3 bytes each and row by row, and what the process says of their image.
 
-    `pixels_size` is theirs, `size` that of the whole image: (width, height).
+    `pixels_size` is theirs, `size` that of the whole image: (width, height). `resized` is whether
+    they have been brought to what was asked for.
     """
 
     rgb: bytearray
@@ -69,6 +70,7 @@ class Received(NamedTuple):
     size: tuple[int, int]
     format: str
     warnings: tuple[str, ...]
+    resized: bool
 
 
 OnOpen = Callable[[Opened], PillowResize | None]
@@ -109,7 +111,7 @@ class DecodeProcess:
         Raises an `ImageError`; `InternalError` when no process starts or something ends all that
         do, `DrainingError` once closed.
         """
-        request = {
+        request: dict[str, Any] = {
             "least_side": least_side,
             "granted_bytes": granted.decode_bytes,
             "resize": granted.resize,
@@ -127,6 +129,7 @@ class DecodeProcess:
             tuple(head["size"]),
             head["format"],
             tuple(head["warnings"]),
+            resized=request["resize"] is not None,
         )
 
     def close(self) -> None:
@@ -165,8 +168,8 @@ class DecodeProcess:
         if "memory" not in answer.head:
             return answer
         child.stage = "decoding"
-        resize = on_open(Opened(tuple(answer.head["size"]), answer.head["memory"]))
-        child.line.send({"resize": resize})
+        request["resize"] = on_open(Opened(tuple(answer.head["size"]), answer.head["memory"]))
+        child.line.send({"resize": request["resize"]})
         return child.line.receive(self._most_pixel_bytes)
 
     def _have_living_child(self) -> None:

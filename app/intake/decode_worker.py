@@ -56,7 +56,7 @@ def _settle() -> None:
 def _serve(line: MessageLine, limits: DecodeLimits, allowance: Allowance) -> None:
     head, data = line.receive()
     _allow_memory(allowance.spare_bytes + _COPIES_OF_FILE * len(data))
-    _allow_cpu(allowance.cpu_s)
+    _allow_cpu(allowance.cpu_s + allowance.cpu_s_per_byte * len(data))
     try:
         with open_image(bytes(data), limits) as opened:
             needed_bytes = opened.decode_bytes + _bytes_between(opened.size, head["least_side"])

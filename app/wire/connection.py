@@ -5,7 +5,7 @@ up. Nothing is timed per request or per chunk: the server calls `check_deadline`
 a few times a second, which derives from the parser's state whom the connection waits for. Time in
 which the server itself keeps the peer waiting does not count.
 
-Nor is anything parsed beyond what `Turns` grants: the rest waits, unread, for its turn.
+Nor is anything parsed beyond what `ParseBudget` grants: the rest waits, unread, for its turn.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from app.errors import (
     TooManyConnectionsError,
 )
 from app.wire.line import Line
+from app.wire.parse_budget import ParseBudget
 from app.wire.parser import Parser
 from app.wire.patience import Patience, Wait
 from app.wire.refusal import write_refusal
 from app.wire.sockets import has_unread, is_reset
-from app.wire.turns import Turns
 
 _log = structlog.get_logger(__name__)
 # uvicorn warns of every request that is none, which we log ourselves, and of every Upgrade.
@@ -72,7 +72,7 @@ class Connection(H11Protocol):
     def __init__(
         self,
         limits: ConnectionLimits,
-        turns: Turns,
+        budget: ParseBudget,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -82,7 +82,7 @@ class Connection(H11Protocol):
         self.conn: Parser = Parser()
         self.logger = _uvicorn_log
         self._limits = limits
-        self._turns = turns
+        self._budget = budget
         self._transport: asyncio.Transport
         self._line: Line
         self._leaving = False
@@ -109,7 +109,7 @@ class Connection(H11Protocol):
         """Parse what arrived, as far as it is granted, unless all has been said."""
         self._received_bytes += len(data)
         if not self._leaving:
-            self.conn.grant(self._turns.grant())
+            self.conn.grant(self._budget.grant())
             super().data_received(data)
 
     def handle_events(self) -> None:
@@ -120,7 +120,7 @@ class Connection(H11Protocol):
         elif not self._is_queued:
             self._is_queued = True
             self._line.hold()
-            self._turns.queue(self._take_turn)
+            self._budget.queue(self._take_turn)
         if self._is_half_closed and not self._owes_an_answer:
             self._transport.close()
 
@@ -280,7 +280,7 @@ class Connection(H11Protocol):
     def _take_turn(self) -> None:
         self._is_queued = False
         if not self._leaving and not self._transport.is_closing():
-            self.conn.grant(self._turns.grant())
+            self.conn.grant(self._budget.grant())
             self.handle_events()
 
     @property

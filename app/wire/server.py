@@ -20,7 +20,7 @@ from app.api.context import context_of
 from app.settings import Settings
 from app.wire.connection import Connection, ConnectionLimits
 from app.wire.listeners import url_of
-from app.wire.turns import Turns
+from app.wire.parse_budget import ParseBudget
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
             body_timeout_s=settings.body_timeout_s,
             max_connections=settings.max_connections,
         )
-        self._connection = partial(Connection, limits, Turns())
+        self._connection = partial(Connection, limits, ParseBudget())
         super().__init__(
             uvicorn.Config(
                 app,

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from app.keys import ApiKeys
-from app.settings import Settings
+from tests.app.api.conftest import KEY
 from tests.app.images import encode, plain_png, scene
-from tests.app.service_server import ServiceServer, run_service
+from tests.app.service_server import ServiceServer
 
-KEY = "hush"
 IMAGES = {"a.png": plain_png((10, 20, 30)), "b.jpg": encode(scene(0), "JPEG")}
 # No display, no rights to shed, no talk with anybody but the service.
 FLAGS = (
@@ -24,20 +22,6 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 _WAIT_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def locked(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
-    """A service with a key and a real model."""
-    settings = Settings(
-        model="random:tiny-patch8-32",
-        device="cpu",
-        dtype="float32",
-        api_keys=ApiKeys.of(KEY.encode()),
-    )
-    with run_service(settings) as service:
-        service.wait_for_status("ok")
-        yield service
 
 
 @pytest.fixture(scope="module")

@@ -10,28 +10,12 @@ from typing import Any
 
 import pytest
 
-from app.keys import ApiKeys
-from app.settings import Settings
+from tests.app.api.conftest import KEY
 from tests.app.images import plain_png
-from tests.app.service_server import ServiceServer, run_service
+from tests.app.service_server import ServiceServer
 
-KEY = "hush"
 PNG = plain_png((10, 20, 30))
 PACKAGE = "siglip_embeddings_client"
-
-
-@pytest.fixture(scope="module")
-def locked(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
-    """A service with a key and a real model."""
-    settings = Settings(
-        model="random:tiny-patch8-32",
-        device="cpu",
-        dtype="float32",
-        api_keys=ApiKeys.of(KEY.encode()),
-    )
-    with run_service(settings) as service:
-        service.wait_for_status("ok")
-        yield service
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,59 @@ def test_one_that_dies_while_idle_costs_no_image(process: DecodeProcess) -> None
     assert decode(process, plain_png((1, 2, 3))).format == "PNG"
 
 
+def test_one_that_dies_while_it_starts_costs_no_image(process: DecodeProcess) -> None:
+    os.kill(pid_of(process), signal.SIGKILL)  # it has had no image yet
+    os.waitid(os.P_PID, pid_of(process), os.WEXITED | os.WNOWAIT)
+
+    assert decode(process, plain_png((1, 2, 3))).format == "PNG"
+    assert not process.broken
+
+
+def test_a_start_that_fails_once_is_tried_again(
+    process: DecodeProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode(process, plain_png((1, 2, 3)))
+    os.kill(pid_of(process), signal.SIGKILL)
+    os.waitid(os.P_PID, pid_of(process), os.WEXITED | os.WNOWAIT)
+    first = tmp_path / "first"
+    first.touch()
+    monkeypatch.setattr(
+        decode_child,
+        "_START",
+        f"import os\nif os.path.exists({str(first)!r}): os.remove({str(first)!r}); os.abort()\n"
+        + decode_child._START,
+    )
+
+    assert decode(process, plain_png((1, 2, 3))).format == "PNG"
+    assert not first.exists()
+    assert not process.broken
+
+
+def test_one_that_stops_reading_in_the_middle_of_a_file_costs_no_image(
+    process: DecodeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode(process, plain_png((1, 2, 3)))
+    os.kill(pid_of(process), signal.SIGSTOP)
+    monkeypatch.setattr(decode_child, "_LOOK_EVERY_MS", 50)
+    file = encode(scene(8, (1600, 1200)), "BMP")
+    assert len(file) > decode_child._SOCKET_BYTES
+
+    assert decode(process, file).format == "BMP"
+
+
+def test_the_memory_of_one_image_does_not_limit_the_file_of_the_next(
+    process: DecodeProcess,
+) -> None:
+    small, large = plain_png((1, 2, 3)), encode(Image.new("RGB", (4600, 4600)), "BMP")
+    assert 3 * len(small) + FOR_ANY_IMAGE.spare_bytes < len(large) < LIMITS.max_image_bytes
+
+    decode(process, small)
+    before = pid_of(process)
+    decode(process, large)
+
+    assert pid_of(process) == before
+
+
 def test_no_process_to_be_had_is_our_fault_and_passes(
     process: DecodeProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,14 +97,15 @@ def test_a_share_comes_back_after_an_error() -> None:
 _DECODE = """
 import re, sys
 from pathlib import Path
-from app.intake.decode import DecodeLimits, decode_image
+from app.intake.decode import DecodeLimits, open_image
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 limits = DecodeLimits(10**9, 10**8, 10**5, frozenset({"jpeg", "png", "webp", "gif", "bmp", "avif"}))
-data, reserved = Path(sys.argv[1]).read_bytes(), []
+data = Path(sys.argv[1]).read_bytes()
 before = peak()
-decoded = decode_image(data, limits, reserve=reserved.append)
-print(peak() - before, *reserved)
+image = open_image(data, limits)
+decoded = image.read()
+print(peak() - before, image.decode_bytes)
 """
 _DECODE_AND_RESIZE = "from model import SiglipImageProcessor" + _DECODE.replace(
     "print", "SiglipImageProcessor(backend='torch').resize(decoded.pixels)\nprint"

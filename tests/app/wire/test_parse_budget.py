@@ -8,8 +8,8 @@ import pytest
 
 from app.settings import Settings
 from app.wire.chunks import CHUNKS_PER_EVENT
+from app.wire.parse_budget import EVENTS_AT_ONCE, EVENTS_PER_TURN, QUEUED_PER_TURN, ParseBudget
 from app.wire.parser import Parser
-from app.wire.turns import EVENTS_AT_ONCE, EVENTS_PER_TURN, QUEUED_PER_TURN, Turns
 from tests.adversarial.raw_client import RawClient, connect, head
 from tests.app.answers import check_error
 from tests.app.fake_embedder import FakeEmbedder
@@ -19,11 +19,11 @@ LIVEZ = head(method="GET", path="/livez")
 CHUNKED = head("Transfer-Encoding: chunked")
 
 
-def in_a_loop(turns: Turns, count: int) -> list[int]:
+def in_a_loop(budget: ParseBudget, count: int) -> list[int]:
     """Return the grants of one turn to so many connections, and let the turn end."""
 
     async def ask() -> list[int]:
-        grants = [turns.grant() for _ in range(count)]
+        grants = [budget.grant() for _ in range(count)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return grants
@@ -32,17 +32,17 @@ def in_a_loop(turns: Turns, count: int) -> list[int]:
 
 
 def test_all_connections_together_are_granted_no_more_than_a_turn_bears() -> None:
-    turns = Turns()
+    budget = ParseBudget()
     many = 2 * EVENTS_PER_TURN // EVENTS_AT_ONCE
 
     for _ in range(2):  # and in the next turn as much again
-        grants = in_a_loop(turns, many)
+        grants = in_a_loop(budget, many)
         assert grants[0] == EVENTS_AT_ONCE
         assert sum(grants) == EVENTS_PER_TURN
 
 
 def test_those_who_wait_take_turns() -> None:
-    turns = Turns()
+    budget = ParseBudget()
     taken: list[int] = []
     done = asyncio.Event()
 
@@ -51,11 +51,11 @@ def test_those_who_wait_take_turns() -> None:
         if len(taken) == 15:
             done.set()
         elif len(taken) <= 10:
-            turns.queue(partial(take, number))
+            budget.queue(partial(take, number))
 
     async def queue() -> None:
         for number in range(5):
-            turns.queue(partial(take, number))
+            budget.queue(partial(take, number))
         await asyncio.wait_for(done.wait(), 30)
 
     asyncio.run(queue())
@@ -64,7 +64,7 @@ def test_those_who_wait_take_turns() -> None:
 
 
 def test_one_who_fails_does_not_keep_the_others_from_their_turn() -> None:
-    turns = Turns()
+    budget = ParseBudget()
     done = asyncio.Event()
 
     def fail() -> None:
@@ -72,8 +72,8 @@ def test_one_who_fails_does_not_keep_the_others_from_their_turn() -> None:
 
     async def queue() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        turns.queue(fail)
-        turns.queue(done.set)
+        budget.queue(fail)
+        budget.queue(done.set)
         await asyncio.wait_for(done.wait(), 30)
 
     asyncio.run(queue())
@@ -170,7 +170,7 @@ def test_who_waits_for_its_turn_is_not_timed_out() -> None:
     """Nothing is read of it meanwhile, so nothing of it can arrive."""
     settings = Settings(head_timeout_s=0.25, body_timeout_s=0.25)
     with pytest.MonkeyPatch.context() as patch, run_service(settings, FakeEmbedder()) as service:
-        patch.setattr(Turns, "_begin", _late(Turns._begin))
+        patch.setattr(ParseBudget, "_begin", _late(ParseBudget._begin))
         with connect(service.port) as (client,):
             tiny = CHUNKED + b"1\r\na\r\n" * (2 * EVENTS_AT_ONCE * CHUNKS_PER_EVENT)
 
@@ -180,7 +180,7 @@ def test_who_waits_for_its_turn_is_not_timed_out() -> None:
 def _late(begin: object) -> object:
     """Make turns that come only once in a second."""
 
-    def begin_late(turns: Turns) -> None:
-        asyncio.get_running_loop().call_later(1, begin, turns)  # type: ignore[arg-type]
+    def begin_late(budget: ParseBudget) -> None:
+        asyncio.get_running_loop().call_later(1, begin, budget)  # type: ignore[arg-type]
 
     return begin_late

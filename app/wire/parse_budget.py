@@ -17,7 +17,7 @@ QUEUED_PER_TURN = 4
 """Connections: so that those who wait add half a millisecond to a turn."""
 
 
-class Turns:
+class ParseBudget:
     """Grants of events to parse, and the queue of the connections that need more; of one loop."""
 
     def __init__(self) -> None:
