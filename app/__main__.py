@@ -29,9 +29,9 @@ import typer
 
 from app import __version__, exit_codes
 from app.allocator import configure_allocators
-from app.engine.catalogue import describe_models
 from app.engine.protocol import Embedder, StartError
 from app.engine.service import EmbeddingService
+from app.engine.towers.catalogue import describe_models
 from app.environment import describe_settings, read_settings, warn_of_unknown_variables
 from app.main import build_service, create_app, load_model
 from app.observe.logs import configure_logs, flush_logs

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from app.engine.embedder import load_embedder
-from app.engine.protocol import Embedder, Float32Array, UnevenVectors, Vectors
+from app.engine.protocol import Embedder, Float32Array, Vectors
 from app.observe.logs import configure_logs
 from benchmarks.flop import Matmul, tower_matmuls
 from benchmarks.material import BASE, least_cosine, photograph_pixels, written_checkpoint
@@ -136,7 +136,7 @@ def _cosines(embedder: Embedder, reference: Embedder, pixels: np.ndarray) -> tup
     )
 
 
-def _patch_rows(vectors: Vectors | UnevenVectors) -> Float32Array:
+def _patch_rows(vectors: Vectors) -> Float32Array:
     patches = np.asarray(vectors.patches)
     return patches.reshape(-1, patches.shape[-1])
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load
 from transformers import SiglipImageProcessorPil
 
-from app.engine.catalogue import describe_models
+from app.engine.towers.catalogue import describe_models
 from app.settings import Settings
 from model import Siglip2ImageProcessor, SiglipImageProcessor
 from tests.app.answers import cosines, post_images

@@ -25,8 +25,8 @@ from app.api.negotiate import (
 )
 from app.api.schemas import EmbedAnswer, EmbedOptions, error_responses
 from app.engine.protocol import ModelInfo
+from app.engine.same_space import same_space
 from app.engine.service import Embedded, EmbeddedImage
-from app.engine.space import same_space
 from app.errors import (
     InvalidParameterError,
     NotAcceptableError,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from app.engine.protocol import Float32Array
-from app.engine.space import same_space
+from app.engine.same_space import same_space
 
 OutputKind = Literal["pooled", "patches", "both"]
 

@@ -22,7 +22,6 @@ from app.engine.protocol import (
     MaybeNone,
     Pending,
     UInt8Array,
-    UnevenVectors,
     Vectors,
 )
 from app.errors import InternalError, NonFiniteError, OutOfMemoryError, ServiceError
@@ -148,11 +147,11 @@ def _inputs_of(batch: Sequence[Wanted]) -> tuple[list[UInt8Array], bool]:
     return [image.pixels for image in batch], any(image.patches for image in batch)
 
 
-def _outcomes_of(batch: Sequence[Wanted], vectors: Vectors | UnevenVectors) -> list[Outcome]:
+def _outcomes_of(batch: Sequence[Wanted], vectors: Vectors) -> list[Outcome]:
     return [_row(vectors, row, image.patches) for row, image in enumerate(batch)]
 
 
-def _row(vectors: Vectors | UnevenVectors, row: int, patches: bool) -> Outcome:
+def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
     pooled = None if vectors.pooled is None else vectors.pooled[row]
     own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
     own = ImageVectors(pooled, own_patches)

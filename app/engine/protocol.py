@@ -16,6 +16,9 @@ Float32Array = npt.NDArray[np.float32]
 # As in typeshed: None is possible, but only where `ModelInfo.pooled` is false, and whoever runs a
 # published model need not check.
 MaybeNone: TypeAlias = Any
+# A list of arrays where one array cannot be, and whoever runs a model of fixed resolution need not
+# check.
+MaybeList: TypeAlias = Any
 
 Pixels = UInt8Array | Sequence[UInt8Array]
 """Images at the model's input size: uint8 (batch, height, width, 3), or (height, width, 3) each."""
@@ -42,20 +45,14 @@ class Vectors(NamedTuple):
 
     pooled: Float32Array | MaybeNone = None
     """(batch, dim), not normalised; None for a model without pooling head."""
-    patches: Float32Array | None = None
-    """(batch, patches, dim), or None when they were not asked for."""
+    patches: Float32Array | MaybeList | None = None
+    """(batch, patches, dim), or None when they were not asked for.
+
+    Where images have different numbers of patches: a list of (own patches, dim).
+    """
 
 
-class UnevenVectors(NamedTuple):
-    """The vectors of a batch of images with different numbers of patches."""
-
-    pooled: Float32Array | MaybeNone = None
-    """(batch, dim), not normalised; None for a model without pooling head."""
-    patches: Sequence[Float32Array] | None = None
-    """(own patches, dim) for each image, or None when they were not asked for."""
-
-
-Pending = Callable[[], Vectors | UnevenVectors]
+Pending = Callable[[], Vectors]
 """A batch that has begun: calling it, once, waits for its vectors."""
 
 
@@ -125,10 +122,10 @@ class Embedder(Protocol):
         """
         ...
 
-    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors | UnevenVectors:
+    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Begin a batch and wait for its vectors."""
         ...
 
-    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors | UnevenVectors:
+    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Compute the same, slower and in float32, for images whose vectors are not finite."""
         ...

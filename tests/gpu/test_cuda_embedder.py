@@ -17,7 +17,6 @@ from app.engine.protocol import (
     DeviceOutOfMemoryError,
     Embedder,
     Pending,
-    UnevenVectors,
     Vectors,
 )
 from model import Siglip2VisionConfig, SiglipVisionConfig
@@ -92,7 +91,7 @@ def check_vectors(embedder: Embedder, pixels: np.ndarray, expected: Vectors) -> 
             assert cosines(vectors.patches[row], expected.patches[row]).min() >= bar
 
 
-def check_rows(rows: np.ndarray, wait: Pending, alone: list[Vectors | UnevenVectors]) -> None:
+def check_rows(rows: np.ndarray, wait: Pending, alone: list[Vectors]) -> None:
     """Compare a batch with the same images, each alone."""
     vectors = wait()
     for place, row in enumerate(rows):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from app.engine.protocol import Float32Array, SelfTestError, UInt8Array, Vectors
-from app.engine.selftest import check_against_reference, draw_test_images
+from app.engine.towers.fixed_family import FIXED
+from app.engine.towers.selftest import check_against_reference
 
-IMAGES = draw_test_images(8)
+IMAGES = FIXED.draw_test_images(8, 8)
 SIZES = (1, 4, 8)
 
 Damage = Callable[[Float32Array], Float32Array]

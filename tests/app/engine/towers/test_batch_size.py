@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.batch_size import fit_batch_size, pick_max_batch_size
-from app.engine.protocol import Pixels, StartError, UInt8Array
-from app.engine.tower import PlainRunner
+from app.engine.protocol import Pixels, StartError, UInt8Array, Vectors
+from app.engine.towers.batch import Outputs, Tower
+from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
+from app.engine.towers.fixed_family import collate_images
+from app.engine.towers.plain import PlainRunner
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -31,8 +33,12 @@ class SmallDevice:
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         raise NotImplementedError
 
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], None]:
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         raise NotImplementedError
+
+
+def run_plainly(tower: Tower, device: str) -> PlainRunner:
+    return PlainRunner(tower, collate_images, torch.device(device), 4)
 
 
 @pytest.mark.parametrize(
@@ -85,21 +91,21 @@ def test_a_device_without_memory_for_one_image_stops_the_start() -> None:
 
 
 def test_what_no_smaller_batch_would_help_stops_the_start_at_once() -> None:
-    def tower(_: torch.Tensor) -> None:
+    def tower(_: torch.Tensor) -> Outputs:
         raise RuntimeError("no kernel image is available")
 
     with pytest.raises(RuntimeError, match="no kernel image"):
-        fit_batch_size(PlainRunner(tower, torch.device("meta"), 4), IMAGE, None, suitable=8)
+        fit_batch_size(run_plainly(tower, "meta"), IMAGE, None, suitable=8)
 
 
 def test_a_warm_up_runs_the_largest_batch_on_anything_but_a_cpu() -> None:
     seen: list[tuple[int, ...]] = []
 
-    def tower(pixels: torch.Tensor) -> None:
+    def tower(pixels: torch.Tensor) -> Outputs:
         seen.append(tuple(pixels.shape))
         raise MemoryError
 
     with pytest.raises(StartError):
-        fit_batch_size(PlainRunner(tower, torch.device("meta"), 4), IMAGE, 3, suitable=8)
-    assert fit_batch_size(PlainRunner(tower, torch.device("cpu"), 4), IMAGE, 3, suitable=8) == 3
+        fit_batch_size(run_plainly(tower, "meta"), IMAGE, 3, suitable=8)
+    assert fit_batch_size(run_plainly(tower, "cpu"), IMAGE, 3, suitable=8) == 3
     assert seen == [(3, 8, 8, 3)]

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.compiled import CompiledRunner, bucket_sizes
 from app.engine.embedder import StartError, load_embedder
-from app.engine.protocol import ModelInfo, Vectors
-from app.engine.tower_embedder import TowerEmbedder
+from app.engine.protocol import ModelInfo
+from app.engine.towers.compiled import CompiledRunner, bucket_sizes
+from app.engine.towers.fixed_family import collate_images
+from app.engine.towers.tower_embedder import TowerEmbedder
 from tests.reference import ReferenceCheckpoint, tiny_vision_config, write_checkpoint
 
 MAX_BATCH_SIZE = 4
@@ -33,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCheckpoint:
     )
 
 
-def load(checkpoint: ReferenceCheckpoint, *, compiled: bool) -> TowerEmbedder[Vectors]:
+def load(checkpoint: ReferenceCheckpoint, *, compiled: bool) -> TowerEmbedder:
     embedder = load_embedder(
         str(checkpoint.folder), "cpu", "float32", MAX_BATCH_SIZE, compiled=compiled
     )
@@ -50,11 +51,11 @@ def without_cosine(info: ModelInfo) -> ModelInfo:
 @pytest.fixture(scope="module")
 def compiled(
     checkpoint: ReferenceCheckpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[TowerEmbedder[Vectors]]:
+) -> Iterator[TowerEmbedder]:
     """Compiled for one size, which is quicker than for all, and pads more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("app.engine.compiled.bucket_sizes", lambda largest: (largest,))
+        patch.setattr("app.engine.towers.compiled.bucket_sizes", lambda largest: (largest,))
         yield load(checkpoint, compiled=True)
 
 
@@ -76,7 +77,7 @@ def test_buckets_are_powers_of_two_and_the_largest_batch(
 
 @needs_compiler
 def test_every_batch_size_gives_the_vectors_of_the_plain_tower(
-    checkpoint: ReferenceCheckpoint, compiled: TowerEmbedder[Vectors], pixels: np.ndarray
+    checkpoint: ReferenceCheckpoint, compiled: TowerEmbedder, pixels: np.ndarray
 ) -> None:
     plain = load(checkpoint, compiled=False)
 
@@ -89,9 +90,7 @@ def test_every_batch_size_gives_the_vectors_of_the_plain_tower(
 
 
 @needs_compiler
-def test_padding_is_no_part_of_any_answer(
-    compiled: TowerEmbedder[Vectors], pixels: np.ndarray
-) -> None:
+def test_padding_is_no_part_of_any_answer(compiled: TowerEmbedder, pixels: np.ndarray) -> None:
     padded = compiled.embed(pixels[:3], patches=True)
     full = compiled.embed(pixels[:4], patches=True)
 
@@ -109,7 +108,7 @@ def test_a_cache_folder_that_cannot_be_made_stops_the_start(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "cache"))
 
     with pytest.raises(StartError, match="TORCHINDUCTOR_CACHE_DIR"):
-        CompiledRunner(torch.nn.Identity(), torch.device("cpu"))
+        CompiledRunner(torch.nn.Identity(), collate_images, torch.device("cpu"))
 
 
 def test_8_bit_layers_are_not_compiled(checkpoint: ReferenceCheckpoint) -> None:

@@ -78,7 +78,7 @@ def test_patch_vectors_of_a_compiled_tower_are_the_references(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("app.engine.compiled.bucket_sizes", lambda largest: (largest,))
+    monkeypatch.setattr("app.engine.towers.compiled.bucket_sizes", lambda largest: (largest,))
     embedder = load(headless.folder, compiled=True)
     check_fixed(embedder, headless, photographs, BARS["float32"])
 

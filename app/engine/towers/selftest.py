@@ -7,7 +7,7 @@ from itertools import cycle, islice
 import numpy as np
 import structlog
 
-from app.engine.protocol import Float32Array, SelfTestError, UInt8Array, UnevenVectors, Vectors
+from app.engine.protocol import Float32Array, SelfTestError, UInt8Array, Vectors
 
 _log = structlog.get_logger(__name__)
 
@@ -25,16 +25,10 @@ def draw_test_image(side: int) -> UInt8Array:
     return np.asarray(255 * (0.8 * shapes + 0.2 * noise), np.uint8)
 
 
-def draw_test_images(side: int) -> list[UInt8Array]:
-    """Draw two images that no model takes for the same: one and its negative."""
-    image = draw_test_image(side)
-    return [image, 255 - image]
-
-
 def check_against_reference(
-    embed: Callable[[Sequence[UInt8Array], bool], Vectors | UnevenVectors],
+    embed: Callable[[Sequence[UInt8Array], bool], Vectors],
     images: Sequence[UInt8Array],
-    reference: Vectors | UnevenVectors,
+    reference: Vectors,
     batch_sizes: Sequence[int],
     dtype: str,
 ) -> float:

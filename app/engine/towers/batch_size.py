@@ -3,9 +3,9 @@
 import structlog
 import torch
 
-from app.engine.device import explain_device_errors
 from app.engine.protocol import DeviceOutOfMemoryError, StartError, UInt8Array
-from app.engine.runner import Runner
+from app.engine.towers.device import explain_device_errors
+from app.engine.towers.runner import Runner
 
 _log = structlog.get_logger(__name__)
 
@@ -25,9 +25,7 @@ def pick_max_batch_size(device: torch.device, max_patches: int) -> int:
     return min(max(power_of_two, _IMAGES), _CUDA_MOST_IMAGES)
 
 
-def fit_batch_size(
-    runner: Runner[object], image: UInt8Array, asked_for: int | None, suitable: int
-) -> int:
+def fit_batch_size(runner: Runner, image: UInt8Array, asked_for: int | None, suitable: int) -> int:
     """Warm up with the largest batch of an image and return its size.
 
     Without a size `asked_for` that is the `suitable` one, halved until it fits. Raises `StartError`
@@ -42,7 +40,7 @@ def fit_batch_size(
     return size
 
 
-def _fits(runner: Runner[object], image: UInt8Array, size: int) -> bool:
+def _fits(runner: Runner, image: UInt8Array, size: int) -> bool:
     try:
         with explain_device_errors():
             runner.warm_up(image, size)

@@ -7,22 +7,25 @@ pinned memory, and the vectors of the last go down into it. docs/decisions/0013-
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 
 from app.engine.protocol import Pixels, UInt8Array, Vectors
-from app.engine.runner import run_largest_batches
-from app.engine.tower import Tower, pick_wanted
-
-# One computes, and one more is ready, so that the device never waits for the host.
-BATCHES_IN_FLIGHT = 2
+from app.engine.towers.batch import Batch, Collate, Tower, pick_wanted
+from app.engine.towers.runner import run_largest_batches
 
 
-class CudaPipeline:
-    """Queues batches on a device; for one thread at a time, not always the same."""
+class CudaRunner:
+    """Queues batches on a CUDA device; see `app.engine.towers.runner`.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    It is for one thread at a time, not always the same. Any number of batches may be queued: each
+    has memory of its own until it is waited for.
+    """
+
+    batches_in_flight = 2
+    """One computes, and one more is ready, so that the device never waits for the host."""
+
+    def __init__(self, tower: Tower, collate: Collate, device: torch.device) -> None:
+        self._tower, self._collate, self._device = tower, collate, device
         self._upload, self._compute, self._download = (
             torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # of torch
             for _ in range(3)
@@ -30,27 +33,26 @@ class CudaPipeline:
         self._idle: list[_PinnedBuffers] = []
         torch.cuda.synchronize(device)  # the tower's weights have come through another stream
 
-    @torch.inference_mode()
-    def begin(
-        self,
-        tower: Tower,
-        shape: Sequence[int],
-        fill: Callable[[UInt8Array], object],
-        patches: bool,
-    ) -> Callable[[], Vectors]:
-        """Queue a batch and return at once; call the result, once, to wait for its vectors.
+    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+        """Run the largest batches once: first use is slow, and takes the memory that is needed."""
+        run_largest_batches(self, image, max_batch_size)
 
-        `fill` writes the batch, uint8 of `shape`, into the pinned memory that it is given. Any
-        number of batches may be queued: each has memory of its own until it is waited for.
-        """
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+        """Return the smallest and the largest batch."""
+        return sorted({1, max_batch_size})
+
+    @torch.inference_mode()
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+        """Queue a batch and return at once."""
+        batch = self._collate(pixels)
         buffers = self._idle.pop() if self._idle else _PinnedBuffers()
         with torch.cuda.stream(self._upload):  # makes its device the current one as well
-            staged = buffers.take("pixels", shape, torch.uint8)
-            fill(staged.numpy())
-            pixels = staged.to(self._device, non_blocking=True)
+            staged = buffers.take("inputs", batch.shape, torch.uint8)
+            batch.write(staged.numpy())
+            inputs = staged.to(self._device, non_blocking=True)
         self._compute.wait_stream(self._upload)
         with torch.cuda.stream(self._compute):
-            outputs = tower(pixels)
+            outputs = self._tower(inputs, *batch.beside)
         self._download.wait_stream(self._compute)
         results = pick_wanted(outputs, patches)
         with torch.cuda.stream(self._download):
@@ -60,7 +62,7 @@ class CudaPipeline:
             # Blocking: whoever waits sleeps, and spins on no core.
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # of torch
             done.record(self._download)
-        return _PendingVectors(done, copies, (pixels, outputs), buffers, self._idle)
+        return _PendingVectors(done, batch, copies, (inputs, outputs), buffers, self._idle)
 
 
 class _PendingVectors:
@@ -73,12 +75,14 @@ class _PendingVectors:
     def __init__(
         self,
         done: torch.cuda.Event,
+        batch: Batch,
         copies: dict[str, torch.Tensor],
         on_device: object,
         buffers: "_PinnedBuffers",
         idle: "list[_PinnedBuffers]",
     ) -> None:
-        self._done, self._copies, self._on_device = done, copies, on_device
+        self._done, self._batch = done, batch
+        self._copies, self._on_device = copies, on_device
         self._buffers, self._idle = buffers, idle
 
     @torch.inference_mode()
@@ -92,7 +96,7 @@ class _PendingVectors:
         }
         self._idle.append(self._buffers)
         del self._buffers, self._copies  # a second call fails, and harms nobody
-        return Vectors(**arrays)
+        return self._batch.collect(arrays)
 
 
 class _PinnedBuffers:
@@ -115,31 +119,3 @@ class _PinnedBuffers:
     def take_like(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Return memory for a copy of a tensor."""
         return self.take(name, tensor.shape, tensor.dtype)
-
-
-class CudaRunner:
-    """Runs a tower as it is on a CUDA device; see `app.engine.runner.Runner`."""
-
-    batches_in_flight = BATCHES_IN_FLIGHT
-
-    def __init__(self, tower: Tower, device: torch.device) -> None:
-        self._tower, self._pipeline = tower, CudaPipeline(device)
-
-    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
-        """Run the largest batches once: first use is slow, and takes the memory that is needed."""
-        run_largest_batches(self, image, max_batch_size)
-
-    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
-        """Return the smallest and the largest batch."""
-        return sorted({1, max_batch_size})
-
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
-        """Queue a batch."""
-
-        def fill(staged: UInt8Array) -> None:
-            np.stack(
-                list(pixels), out=staged, casting="no"
-            )  # unlike assignment, it broadcasts nothing
-
-        shape = (len(pixels), *pixels[0].shape)
-        return self._pipeline.begin(self._tower, shape, fill, patches)

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import structlog
 import torch
-from torch import nn
 
-from app.engine.device import explain_device_errors
 from app.engine.protocol import DeviceOutOfMemoryError, Pixels, StartError, UInt8Array, Vectors
-from app.engine.tower import forward, join, stack
+from app.engine.towers.batch import Batch, Collate, Tower, join_vectors, run_batch
+from app.engine.towers.device import explain_device_errors
 
 _log = structlog.get_logger(__name__)
 
@@ -40,18 +39,19 @@ class CompiledRunner:
 
     batches_in_flight = 1
 
-    def __init__(self, tower: nn.Module, device: torch.device) -> None:
+    def __init__(self, tower: Tower, collate: Collate, device: torch.device) -> None:
         _make_cache_folder()
         mode = "reduce-overhead" if device.type == "cuda" else None  # CUDA graphs
         compiled = torch.compile(tower, dynamic=False, fullgraph=True, mode=mode)
-        self._forward = partial(forward, compiled, device)
+        self._forward = partial(run_batch, compiled, device)
+        self._collate = collate
         self._buckets: tuple[int, ...] = ()
         self._warm_up_calls = _CALLS_UNTIL_REPLAY if device.type == "cuda" else 1
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
-        """Put a batch off until it is waited for; see `app.engine.runner.Runner`."""
-        return lambda: self._thread.submit(self._run, stack(pixels), patches).result()
+        """Put a batch off until it is waited for; see `app.engine.towers.runner`."""
+        return lambda: self._thread.submit(self._run, pixels, patches).result()
 
     def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
         """Compile every bucket, or read it from the disk; raises `StartError` when that fails.
@@ -75,16 +75,27 @@ class CompiledRunner:
         """Return every bucket: each is a program of its own."""
         return bucket_sizes(max_batch_size)
 
-    def _run(self, pixels: torch.Tensor, patches: bool) -> Vectors:
-        return join([self._pad(part, patches) for part in torch.split(pixels, self._buckets[-1])])
+    def _run(self, pixels: Pixels, patches: bool) -> Vectors:
+        largest = self._buckets[-1]
+        parts = [pixels[start : start + largest] for start in range(0, len(pixels), largest)]
+        return join_vectors([self._run_padded(part, patches) for part in parts])
 
-    def _pad(self, pixels: torch.Tensor, patches: bool) -> Vectors:
+    def _run_padded(self, pixels: Pixels, patches: bool) -> Vectors:
         count = len(pixels)
         bucket = next(size for size in self._buckets if size >= count)
-        if count < bucket:
-            pixels = torch.cat([pixels, pixels.new_zeros(bucket - count, *pixels.shape[1:])])
-        vectors = self._forward(pixels, patches)
+        vectors = self._forward(_pad(self._collate(pixels), bucket), patches)
         return Vectors(*(part if part is None else part[:count] for part in vectors))
+
+
+def _pad(batch: Batch, count: int) -> Batch:
+    """Add rows of zeros to a batch's array, up to so many."""
+    own, *rest = batch.shape
+
+    def write(out: UInt8Array) -> None:
+        batch.write(out[:own])
+        out[own:] = 0
+
+    return batch._replace(shape=(count, *rest), write=write)
 
 
 def bucket_sizes(max_batch_size: int) -> tuple[int, ...]:

@@ -1,14 +1,12 @@
-"""What runs the batches of a loaded tower: the seam between the embedders and the devices."""
+"""What runs the batches of a loaded tower: the seam between embedder and device."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from app.engine.protocol import Pixels, UInt8Array
-
-Result = TypeVar("Result", covariant=True)
+from app.engine.protocol import Pixels, UInt8Array, Vectors
 
 
-class Runner(Protocol[Result]):
+class Runner(Protocol):
     """A tower with a way to run it, for one thread at a time."""
 
     @property
@@ -27,12 +25,12 @@ class Runner(Protocol[Result]):
         """Return the sizes of batches to test: alone, and put together."""
         ...
 
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Result]:
+    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         """Begin a batch of uint8 (height, width, 3); calling the result, once, waits for it."""
         ...
 
 
-def run_largest_batches(runner: Runner[object], image: UInt8Array, max_batch_size: int) -> None:
+def run_largest_batches(runner: Runner, image: UInt8Array, max_batch_size: int) -> None:
     """Run as many of the largest batches at a time as there will ever be."""
     waits = [
         runner.begin([image] * max_batch_size, patches=True)

@@ -1,14 +1,14 @@
 """Batches of unequal images shared among threads, with a tower that only sums."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from app.engine.naflex_tower import PlainNaflexRunner
-from app.engine.protocol import UInt8Array
+from app.engine.protocol import Pixels
+from app.engine.towers.batch import Batch
+from app.engine.towers.plain import PlainRunner
 
 LENGTHS = [3, 1, 4, 2]
 
@@ -20,31 +20,37 @@ class Sums(NamedTuple):
     pooler_output: torch.Tensor
 
 
-def pack(pixels: Sequence[UInt8Array]) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+def collate(pixels: Pixels) -> Batch:
     """Take each pixel for a patch."""
     patches = np.concatenate([image.reshape(-1, 3) for image in pixels])
-    return torch.from_numpy(patches), [(image.shape[0], image.shape[1]) for image in pixels]
+    lengths = [image.shape[0] * image.shape[1] for image in pixels]
+    ends = np.cumsum(lengths)[:-1]
+    return Batch(
+        patches.shape,
+        lambda out: np.copyto(out, patches),
+        (lengths,),
+        lambda rows: np.split(rows, ends),
+    )
 
 
-def tower(patches: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> Sums:
-    lengths = [rows * columns for rows, columns in spatial_shapes]
+def tower(patches: torch.Tensor, lengths: list[int]) -> Sums:
     means = [own.float().mean(0) for own in torch.split(patches, lengths)]
     return Sums(patches.float(), torch.stack(means))
 
 
 @pytest.fixture(params=[(1, 4), (2, 4), (2, 5000)])
-def runner(request: pytest.FixtureRequest) -> PlainNaflexRunner:
+def runner(request: pytest.FixtureRequest) -> PlainRunner:
     """A runner with one thread, one with two, and one with two that take image by image."""
     threads, max_patches = torch.get_num_threads(), request.param[1]
     torch.set_num_threads(request.param[0])
     try:
-        return PlainNaflexRunner(tower, pack, torch.device("cpu"), max_patches)
+        return PlainRunner(tower, collate, torch.device("cpu"), max_patches)
     finally:
         torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 4])
-def test_images_keep_their_order_and_their_patches(runner: PlainNaflexRunner, images: int) -> None:
+def test_images_keep_their_order_and_their_patches(runner: PlainRunner, images: int) -> None:
     pixels = [np.full((1, length, 3), length, np.uint8) for length in LENGTHS[:images]]
 
     vectors = runner.begin(pixels, patches=True)()
@@ -56,6 +62,6 @@ def test_images_keep_their_order_and_their_patches(runner: PlainNaflexRunner, im
 
 
 @pytest.mark.parametrize("images", [1, 2])
-def test_patches_are_left_out_when_not_asked_for(runner: PlainNaflexRunner, images: int) -> None:
+def test_patches_are_left_out_when_not_asked_for(runner: PlainRunner, images: int) -> None:
     pixels = [np.ones((2, 2, 3), np.uint8)] * images
     assert runner.begin(pixels, patches=False)().patches is None

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from app.engine.device import configure_device, explain_device_errors, pick_dtype
 from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError, StartError
+from app.engine.towers.device import configure_device, explain_device_errors, pick_dtype
 
 # cudaError_t
 MEMORY_ALLOCATION, ILLEGAL_ADDRESS = 2, 700

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from app.engine.embedder import StartError, load_embedder
-from app.engine.protocol import DeviceOutOfMemoryError, UInt8Array, Vectors
-from app.engine.tower_embedder import TowerEmbedder
+from app.engine.protocol import DeviceOutOfMemoryError, UInt8Array
+from app.engine.towers.tower_embedder import TowerEmbedder
 from model import modeling_siglip_vision_fused
 from model.modeling_siglip_vision_fused import FusedEncoderLayer
 from tests.app.answers import cosines
@@ -30,7 +30,7 @@ from tests.reference import (
 UNREACHABLE = "google/siglip-tiny-patch8-32"
 
 
-def load(folder: Path | str, **options: object) -> TowerEmbedder[Vectors]:
+def load(folder: Path | str, **options: object) -> TowerEmbedder:
     """Load a checkpoint on the CPU in float32 unless told otherwise."""
     arguments: dict[str, object] = {"device": "cpu", "dtype": "float32", "max_batch_size": 4}
     embedder = load_embedder(str(folder), **(arguments | options))  # type: ignore[arg-type]
@@ -60,15 +60,13 @@ def checkpoint(tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path) -> Path:
     return Path(copytree(tiny_checkpoint.folder, tmp_path / "checkpoint"))
 
 
-def draw_pixels(embedder: TowerEmbedder[Vectors], count: int) -> UInt8Array:
+def draw_pixels(embedder: TowerEmbedder, count: int) -> UInt8Array:
     """Draw images at the model's input size: (count, side, side, 3)."""
     side = embedder.info.image_size
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def embed_all(
-    embedder: TowerEmbedder[Vectors], images: list[Image.Image]
-) -> tuple[np.ndarray, np.ndarray]:
+def embed_all(embedder: TowerEmbedder, images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
     """Return pooled and patch vectors of images in one batch."""
     vectors = embedder.embed(np.stack([embedder.resize(image) for image in images]), patches=True)
     assert vectors.patches is not None
@@ -438,7 +436,7 @@ def test_a_loaded_model_keeps_no_page_of_its_checkpoint(checkpoint: Path, dtype:
 def test_images_shared_among_threads_keep_their_order_and_their_vectors(
     checkpoint: Path, images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.embedder._FEWEST_PARALLEL_WEIGHTS", 0)
+    monkeypatch.setattr("app.engine.towers.builder._FEWEST_PARALLEL_WEIGHTS", 0)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

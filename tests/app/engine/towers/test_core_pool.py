@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.core_pool import CorePool, start_core_pool
 from app.engine.embedder import load_embedder
+from app.engine.towers.core_pool import CorePool, start_core_pool
 from tests.naflex_reference import tiny_naflex_config, write_naflex_checkpoint
 from tests.reference import ReferenceCheckpoint
 
@@ -107,7 +107,7 @@ def test_vectors_are_the_same_however_a_batch_is_divided(
     pixels = np.random.default_rng(0).integers(0, 256, (7, 224, 224, 3), np.uint8)
     together = load_embedder(str(tiny_checkpoint.folder), "cpu", "float32").embed(pixels, True)
 
-    monkeypatch.setattr("app.engine.core_pool._PATCHES_OF_A_CORE", 2 * 196)
+    monkeypatch.setattr("app.engine.towers.core_pool._PATCHES_OF_A_CORE", 2 * 196)
     divided = load_embedder(str(tiny_checkpoint.folder), "cpu", "float32").embed(pixels, True)
 
     assert together.patches is not None
@@ -120,7 +120,7 @@ def test_a_loaded_model_leaves_all_cores_to_the_thread_that_runs_its_batches(
     tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Started after the self-test, it took one, and single images twice their time."""
-    monkeypatch.setattr("app.engine.embedder._FEWEST_PARALLEL_WEIGHTS", 0)
+    monkeypatch.setattr("app.engine.towers.builder._FEWEST_PARALLEL_WEIGHTS", 0)
     naflex = write_naflex_checkpoint(tmp_path / "naflex", tiny_naflex_config())
 
     for folder in (tiny_checkpoint.folder, naflex.folder):

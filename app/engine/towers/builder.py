@@ -1,0 +1,140 @@
+"""How a model becomes an embedder: load, reference, fuse, warm up, test."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from app.engine.protocol import Embedder, ModelInfo, StartError, UInt8Array, Vectors
+from app.engine.towers.batch import Collate, Tower
+from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
+from app.engine.towers.compiled import CompiledRunner
+from app.engine.towers.cuda import CudaRunner
+from app.engine.towers.device import configure_device, pick_device, pick_dtype
+from app.engine.towers.fingerprint import space_of
+from app.engine.towers.loading import LoadedModel, load_plain_model
+from app.engine.towers.plain import PlainRunner
+from app.engine.towers.reference import embed_plainly, in_float32
+from app.engine.towers.runner import Runner
+from app.engine.towers.selftest import check_against_reference
+from app.engine.towers.tower_embedder import TowerEmbedder
+
+# In a smaller model the threads' meeting after each step takes longer than the step.
+_FEWEST_PARALLEL_WEIGHTS = 5_000_000
+
+
+def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who may start
+    model: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_batch_size: int | None = None,
+    *,
+    compiled: bool = False,
+    decode: str = "exact",
+    revision: str | None = None,
+    sha256: Sequence[str] = (),
+    random_fallback: bool = False,
+) -> Embedder:
+    """Load a model by hub id, local folder or `random:<shape>`, warm it up and test it.
+
+    Without a `max_batch_size` there is one that suits the device and fits into it. `decode` is how
+    images become pixels, exact or fast: it decides what resizes them, and counts towards the space.
+    With `random_fallback` an unreachable hub leads to random weights instead of an error. `sha256`
+    is what the weight files must have, if given. Raises `StartError`.
+    """
+    torch_device = pick_device(device)
+    torch_dtype = pick_dtype(dtype, torch_device)
+    configure_device(torch_device)
+    if compiled and torch_dtype == torch.int8:
+        raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
+    loaded = load_plain_model(model, revision, sha256, random_fallback=random_fallback)
+    _refuse_unsupported(loaded, torch_dtype, compiled=compiled)
+    if decode == "fast":
+        loaded = loaded.resizing_with_torch()
+    if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
+        torch.set_num_threads(1)
+
+    test_images = _draw_test_images(loaded)
+    # Before the fast path takes memory.
+    space, expected = _fingerprint_and_embed(loaded, torch_dtype, test_images)
+    info = _describe(loaded, space, torch_device, torch_dtype)
+    runner = _fuse(loaded, torch_device, torch_dtype, info.max_patches, compiled=compiled)
+    processor, load_again = loaded.processor, loaded.load_again
+    # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
+    del loaded
+    suitable = pick_max_batch_size(torch_device, info.max_patches)
+    size = fit_batch_size(runner, test_images[0], max_batch_size, suitable)
+    embedder = TowerEmbedder(replace(info, max_batch_size=size), processor, runner, load_again)
+    cosine = check_against_reference(
+        embedder.embed, test_images, expected, runner.test_sizes(size), info.dtype
+    )
+    embedder.info = replace(embedder.info, selftest_cosine=cosine)
+    return embedder
+
+
+def _refuse_unsupported(loaded: LoadedModel, dtype: torch.dtype, *, compiled: bool) -> None:
+    for setting, is_on in (("COMPILE=on", compiled), ("DTYPE=int8", dtype == torch.int8)):
+        if is_on and loaded.family.uneven:
+            raise StartError(
+                f"SIGLIP_{setting} does not go with a {loaded.family.name} model, {loaded.name}"
+            )
+
+
+def _draw_test_images(loaded: LoadedModel) -> list[UInt8Array]:
+    family, config = loaded.family, loaded.model.config
+    image_size = family.image_size(config, loaded.processor)
+    return family.draw_test_images(image_size, config.patch_size)
+
+
+def _describe(
+    loaded: LoadedModel, space: str, device: torch.device, dtype: torch.dtype
+) -> ModelInfo:
+    """Say what a caller may know of a model, as far as it is known before the first batch."""
+    family, config, processor = loaded.family, loaded.model.config, loaded.processor
+    return ModelInfo(
+        model=loaded.name,
+        revision=loaded.revision,
+        space=space,
+        dim=config.hidden_size,
+        image_size=family.image_size(config, processor),
+        patch_size=config.patch_size,
+        max_patches=family.max_patches(config, processor),
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        pretrained=loaded.pretrained,
+        pooled=config.vision_use_head,
+        naflex=family.uneven,
+    )
+
+
+def _fingerprint_and_embed(
+    loaded: LoadedModel, dtype: torch.dtype, images: Sequence[UInt8Array]
+) -> tuple[str, Vectors]:
+    """Return the space, and the vectors that the plain model has for images."""
+    with ThreadPoolExecutor(1) as pool:  # hashing takes one core only
+        space = pool.submit(space_of, loaded, dtype)
+        vectors = embed_plainly(in_float32(loaded.model), loaded.processor, images)
+    return space.result(), vectors
+
+
+def _fuse(
+    loaded: LoadedModel,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_patches: int,
+    *,
+    compiled: bool,
+) -> Runner:
+    """Rearrange a model for inference, which takes its layers, and choose what runs it."""
+    fuse = loaded.family.fused_tower
+    if compiled:
+        fuse = partial(fuse, packed=False)
+    tower: Tower = fuse(loaded.model.vision_model, loaded.processor, device, dtype, consume=True)
+    collate: Collate = partial(loaded.family.collate, loaded.processor)
+    if compiled:
+        return CompiledRunner(tower, collate, device)
+    if device.type == "cuda":
+        return CudaRunner(tower, collate, device)
+    return PlainRunner(tower, collate, device, max_patches)
