@@ -32,7 +32,7 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── FileUnreadableError        422
     │   ├── UrlForbiddenError          422
     │   └── UrlFetchFailedError        422
-    ├── ImagesFailedError          a whole request, failed by some of its images
+    ├── ItemsFailedError          a whole request, failed by some of its images
     └── ServerError                the service is at fault or at its limit
         ├── QueueFullError             429
         ├── MemoryFullError            429
@@ -56,6 +56,8 @@ class ServiceError(Exception):
     code: str = "internal"
     kind: str = "server_error"
     details: tuple[tuple[int, "ServiceError"], ...] = ()
+    item: str = "image"
+    """What `details` are of."""
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_s: int | None = None
@@ -329,27 +331,28 @@ class UrlFetchFailedError(ImageError):
     code = "url_fetch_failed"
 
 
-class ImagesFailedError(ServiceError):
-    """A request that failed as a whole because of some of its images.
+class ItemsFailedError(ServiceError):
+    """A request that failed as a whole because of some of its images, or texts.
 
-    Speaks for the first of `failed` (image index -> error), or for the first fault of the service
+    Speaks for the first of `failed` (index -> error), or for the first fault of the service
     if there is one: then trying again may help. All of them are in `details`.
     """
 
-    def __init__(self, failed: Mapping[int, ServiceError]) -> None:
+    def __init__(self, failed: Mapping[int, ServiceError], item: str = "image") -> None:
         ours = ((i, error) for i, error in failed.items() if isinstance(error, ServerError))
         index, error = next(ours, next(iter(failed.items())))
         super().__init__(
-            item_message(index, error),
-            param=f"images[{index}]",
+            item_message(index, error, item),
+            param=f"{item}s[{index}]",
             retry_after_s=error.retry_after_s,
         )
         self.status = error.status
         self.code = error.code
         self.kind = error.kind
         self.details = tuple(failed.items())
+        self.item = item
 
 
-def item_message(index: int, error: ServiceError) -> str:
-    """Return an image's public error message, naming the image by its place in the request."""
-    return f"image {index}: {error.message}"
+def item_message(index: int, error: ServiceError, item: str = "image") -> str:
+    """Return an image's or text's public error message, naming it by its place in the request."""
+    return f"{item} {index}: {error.message}"

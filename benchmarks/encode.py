@@ -12,7 +12,7 @@ import numpy as np
 
 from app.api.negotiate import render_array, render_json
 from app.api.schemas import EmbedOptions, Output
-from app.engine.forward import ImageVectors
+from app.engine.forward import OwnVectors
 from app.engine.preparing import SeenImage
 from app.engine.protocol import ModelInfo
 from app.engine.service import EmbeddedImage
@@ -78,7 +78,7 @@ def _random_image(config: SiglipVisionConfig) -> EmbeddedImage:
     pooled = random.standard_normal(config.hidden_size, np.float32)
     patches = random.standard_normal((config.num_patches, config.hidden_size), np.float32)
     seen = SeenImage(640, 480, "JPEG", (), input_size=(config.image_size, config.image_size))
-    return EmbeddedImage(ImageVectors(pooled, patches), seen)
+    return EmbeddedImage(OwnVectors(pooled, patches), seen)
 
 
 def _info_of(config: SiglipVisionConfig) -> ModelInfo:

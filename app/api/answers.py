@@ -39,8 +39,8 @@ def answer_error(
             "param": error.param,
             "request_id": request_id,
             "details": [
-                {"index": index, "code": item.code, "message": item_message(index, item)}
-                for index, item in error.details
+                {"index": index, "code": own.code, "message": item_message(index, own, error.item)}
+                for index, own in error.details
             ],
         }
     }

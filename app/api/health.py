@@ -57,9 +57,9 @@ def _health(engine: Engine) -> dict[str, Any]:
         "dtype": info.dtype,
         "selftest_cosine": info.selftest_cosine,
         "queue": {
-            "images": service.admission.images,
+            "images": service.admission.admitted,
             "limit": service.admission.limit,
-            "oldest_ms": round(batcher.oldest_age_s * 1000),
+            "oldest_ms": round(batcher.oldest_age_s("image") * 1000),
         },
         "worker": {
             "alive": batcher.alive,

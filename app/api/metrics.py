@@ -51,8 +51,8 @@ class _EngineCollector(Collector):
 
 
 def _queue_gauges(service: EmbeddingService) -> Iterator[Metric]:
-    admission, oldest_s = service.admission, service.batcher.oldest_age_s
-    yield _gauge("siglip_queue_images", "Images admitted and not answered.", admission.images)
+    admission, oldest_s = service.admission, service.batcher.oldest_age_s("image")
+    yield _gauge("siglip_queue_images", "Images admitted and not answered.", admission.admitted)
     yield _gauge("siglip_queue_limit_images", "Images admitted at most.", admission.limit)
     yield _gauge("siglip_queue_oldest_seconds", "Wait of the oldest for the device.", oldest_s)
 

@@ -12,7 +12,7 @@ from app.bulk.row import OutputKind, Row
 from app.engine.forward import unit_vector
 from app.engine.protocol import ModelInfo
 from app.engine.service import EmbeddedImage, EmbeddingService
-from app.errors import DeadlineExceededError, ImagesFailedError, ServiceError
+from app.errors import DeadlineExceededError, ItemsFailedError, ServiceError
 
 # Two batches on the device or about to be, and as many images that are being prepared meanwhile.
 _BATCHES_IN_FLIGHT = 4
@@ -104,7 +104,7 @@ class Pipeline:
                 embedded = await self._service.embed(
                     [file], patches=patches, partial=False, timeout_s=_PATIENCE_S
                 )
-        except ImagesFailedError as failed:
+        except ItemsFailedError as failed:
             return failed.details[0][1]
         except TimeoutError:
             return DeadlineExceededError("it was given up: no image was done for minutes")

@@ -1,4 +1,7 @@
-"""Images between requests and the device: which wait, in what order, and which are being computed.
+"""What waits between requests and the device, in what order, and what is being computed.
+
+Images wait in one line, texts in another, and the two take turns at the device: what somebody
+searches for waits for one batch of images at most, and neither keeps the other out.
 
 Work-conserving: an idle device takes what is queued at once; while it is busy, the next batch
 fills. Where the embedder gains from it, a full batch is begun beside the running one: waiting could
@@ -7,9 +10,11 @@ not make it larger. A job whose future is cancelled leaves the queue at once.
 
 import threading
 import time
+from collections.abc import Mapping
 
 from app.engine.in_flight import Batch, InFlight
 from app.engine.job import Job, Ticket
+from app.engine.protocol import Modality
 from app.engine.turns import Turns
 from app.errors import DrainingError, ServiceError, WorkerDeadError
 
@@ -24,7 +29,8 @@ class BatchQueue:
         self.in_flight = InFlight()
         self._max_in_flight = max_in_flight
         self._max_wait_s = max_wait_s
-        self._waiting: Turns[Job, int] = Turns()
+        self._lines: dict[Modality, Turns[Job, int]] = {"image": Turns(), "text": Turns()}
+        self._taken_last: Modality = "image"
         self._changed = threading.Condition()
         self._stopping = False
         self._closed_for: type[ServiceError] | None = None
@@ -39,43 +45,44 @@ class BatchQueue:
         """Whether it takes no more jobs for good."""
         return self._stopping
 
-    @property
-    def oldest_age_s(self) -> float:
-        """Seconds that the oldest queued image has waited; 0 for an empty queue."""
+    def oldest_age_s(self, modality: Modality) -> float:
+        """Return how many seconds the oldest in a line has waited; 0 for an empty line."""
         with self._changed:
-            oldest = self._waiting.oldest
+            oldest = self._lines[modality].oldest
         return 0.0 if oldest is None else time.monotonic() - oldest.queued_at
 
     def submit(self, job: Job) -> None:
-        """Queue all images of a job, or raise why they will not be computed."""
+        """Queue all of a job, or raise why they will not be computed."""
         with self._changed:
             if self._closed_for is not None:
                 raise _closing_error(self._closed_for)
             if self._stopping:
                 raise _closing_error(DrainingError)
-            self._waiting.add(job, range(len(job.pixels)))
+            self._lines[job.modality].add(job, range(len(job.inputs)))
             self._changed.notify()
         job.future.add_done_callback(lambda _: self._forget(job))
 
-    def take_batch(self, most: int) -> Batch | None:
+    def take_batch(self, most: Mapping[Modality, int]) -> Batch | None:
         """Take what is to be begun now; None when nothing is, or the queue has been stopped.
 
-        Waits for work only when nothing is in flight. Beside a batch in flight only one of `most`
-        images is begun: a smaller one may still grow until that has come back.
+        Waits for work only when nothing is in flight. Beside a batch in flight only one as large as
+        it may be is begun: a smaller one may still grow until that has come back.
         """
         with self._changed:
             if not self.in_flight.batches:
-                self._wait_for_images(most)
+                self._wait_for_work(most)
             elif not self._may_begin_beside(most):
                 return None
-            if not self._waiting:
+            modality = self._next_line
+            if modality is None:
                 return None
-            batch = Batch(self._take(most))
+            self._taken_last = modality
+            batch = Batch(self._take(modality, most[modality]))
             self.in_flight.add(batch)
             return batch
 
     def remove_oldest(self) -> None:
-        """Forget the oldest batch in flight, whose images are settled."""
+        """Forget the oldest batch in flight, which is settled."""
         with self._changed:  # whoever fails all goes through the batches
             self.in_flight.remove_oldest()
 
@@ -103,7 +110,8 @@ class BatchQueue:
         """Settle all that is queued or in flight with an error."""
         with self._changed:
             left = [ticket for batch in self.in_flight.batches for ticket in batch.tickets]
-            left.extend(self._take(len(self._waiting)))
+            for modality, line in self._lines.items():
+                left.extend(self._take(modality, len(line)))
             if self._closed_for:
                 self.in_flight.give_up()
         for job, index in left:
@@ -111,28 +119,40 @@ class BatchQueue:
 
     def _forget(self, job: Job) -> None:
         with self._changed:
-            self._waiting.discard(job)
+            self._lines[job.modality].discard(job)
 
-    def _take(self, most: int) -> list[Ticket]:
-        return [self._waiting.take() for _ in range(min(most, len(self._waiting)))]
+    @property
+    def _next_line(self) -> Modality | None:
+        """The line whose turn it is, of those in which somebody waits."""
+        waiting = [modality for modality, line in self._lines.items() if line]
+        others = [modality for modality in waiting if modality != self._taken_last]
+        return next(iter(others + waiting), None)
 
-    def _may_begin_beside(self, most: int) -> bool:
-        return len(self.in_flight.batches) < self._max_in_flight and len(self._waiting) >= most
+    def _take(self, modality: Modality, most: int) -> list[Ticket]:
+        line = self._lines[modality]
+        return [line.take() for _ in range(min(most, len(line)))]
 
-    def _wait_for_images(self, most: int) -> None:
+    def _may_begin_beside(self, most: Mapping[Modality, int]) -> bool:
+        modality = self._next_line
+        if modality is None or len(self.in_flight.batches) >= self._max_in_flight:
+            return False
+        return len(self._lines[modality]) >= most[modality]
+
+    def _wait_for_work(self, most: Mapping[Modality, int]) -> None:
         """Wait until there is a batch to take, or the queue has been stopped."""
-        while True:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            if self._max_wait_s:
-                self._wait_for_fuller_batch(most)
-            if self._waiting or self._stopping:  # those who waited may have left
+        while not self._stopping:
+            modality = self._next_line
+            left_s = None if modality is None else self._growing_s(modality, most[modality])
+            if left_s is not None and left_s <= 0:
                 return
+            self._changed.wait(left_s)
 
-    def _wait_for_fuller_batch(self, most: int) -> None:
-        while (oldest := self._waiting.oldest) is not None and not self._stopping:
-            left_s = oldest.queued_at + self._max_wait_s - time.monotonic()
-            if len(self._waiting) >= most or left_s <= 0 or not self._changed.wait(left_s):
-                return
+    def _growing_s(self, modality: Modality, most: int) -> float:
+        """Return for how long a line's next batch is to grow: not at all once it is as large."""
+        line = self._lines[modality]
+        if line.oldest is None or len(line) >= most:
+            return 0.0
+        return line.oldest.queued_at + self._max_wait_s - time.monotonic()
 
 
 def _closing_error(reason: type[ServiceError]) -> ServiceError:

@@ -1,19 +1,20 @@
-"""One inference thread that computes the queued images of many requests in batches.
+"""One inference thread that computes what many requests have queued, in batches.
 
 When the thread's loop dies, its callers hear of it at once, and after a pause it begins anew; dying
 often, it is lost for good.
 """
 
+import asyncio
 import threading
 import time
 
 import structlog
 
 from app.engine.batch_queue import BatchQueue
-from app.engine.forward import Forward, Wanted
+from app.engine.forward import Forward, Outcome, Wanted
 from app.engine.in_flight import Batch
 from app.engine.job import Job
-from app.engine.protocol import DeviceLostError, Embedder
+from app.engine.protocol import DeviceLostError, Embedder, Modality, TextEmbedder
 from app.engine.restarts import Restarts
 from app.errors import DrainingError, WorkerDeadError
 from app.observe.metrics import batch_size
@@ -25,7 +26,7 @@ RESTART_DELAY_S = 5.0
 
 
 class Batcher:
-    """The thread that owns the model, and its queue. Start it once, stop it once."""
+    """The thread that owns the towers, and their queue. Start it once, stop it once."""
 
     def __init__(
         self,
@@ -34,8 +35,11 @@ class Batcher:
         max_batch_size: int,
         max_wait_s: float = 0,
         restart_delay_s: float = RESTART_DELAY_S,
+        texts: TextEmbedder | None = None,
     ) -> None:
-        self._forward = Forward(embedder, max_batch_size)
+        self._forwards: dict[Modality, Forward] = {"image": Forward(embedder, max_batch_size)}
+        if texts is not None:
+            self._forwards["text"] = Forward(texts, texts.info.max_batch_size, "text")
         self._queue = BatchQueue(max_in_flight=embedder.batches_in_flight, max_wait_s=max_wait_s)
         self._restart_delay_s = restart_delay_s
         self._restarts = Restarts()
@@ -59,24 +63,34 @@ class Batcher:
         gone = not self._queue.stopping and not self._thread.is_alive()
         return self._lost or gone or self._queue.in_flight.stalled_for_good
 
-    @property
-    def images_per_s(self) -> float:
-        """Running mean of the device's rate over recent batches; 0 before the first."""
-        return self._queue.in_flight.images_per_s
+    def per_second(self, modality: Modality) -> float:
+        """Return the running mean of the device's rate over recent batches; 0 before the first."""
+        return self._queue.in_flight.per_second(modality)
 
     @property
     def last_batch_age_s(self) -> float:
         """Seconds since the last batch ended, or since the start."""
         return time.monotonic() - self._queue.in_flight.last_finished_at
 
-    @property
-    def oldest_age_s(self) -> float:
-        """Seconds that the oldest queued image has waited; 0 for an empty queue."""
-        return self._queue.oldest_age_s
+    def oldest_age_s(self, modality: Modality) -> float:
+        """Return how many seconds the oldest in a line has waited; 0 for an empty line."""
+        return self._queue.oldest_age_s(modality)
 
     def submit(self, job: Job) -> None:
-        """Queue all images of a job, or raise when the thread is gone or going."""
+        """Queue all of a job, or raise when the thread is gone or going."""
         self._queue.submit(job)
+
+    async def compute(self, job: Job, stage_s: dict[str, float]) -> list[Outcome]:
+        """Queue a job and wait for its outcomes; note where the seconds went. Raises as `submit`.
+
+        Whoever is cancelled takes the job out of the queue.
+        """
+        self.submit(job)
+        outcomes = await asyncio.wrap_future(job.future)
+        started_at = job.started_at or job.queued_at
+        stage_s["queue"] = started_at - job.queued_at
+        stage_s["forward"] = time.monotonic() - started_at
+        return outcomes
 
     def stop(self, timeout_s: float) -> None:
         """Finish what is queued within `timeout_s`; what is left then gets `DrainingError`."""
@@ -108,7 +122,8 @@ class Batcher:
     def _run_batches(self) -> None:
         """Compute until there is nothing left and the thread is to stop."""
         while True:
-            if batch := self._queue.take_batch(self._forward.batch_limit):
+            limits = {modality: own.batch_limit for modality, own in self._forwards.items()}
+            if batch := self._queue.take_batch(limits):
                 self._begin(batch)
             elif self._queue.in_flight.batches:
                 self._finish(self._queue.in_flight.batches[0])
@@ -116,11 +131,11 @@ class Batcher:
                 return
 
     def _begin(self, batch: Batch) -> None:
-        batch_size.observe(len(batch.tickets))
+        batch_size.labels(batch.modality).observe(len(batch.tickets))
         for job, _ in batch.tickets:
             job.started_at = job.started_at or batch.begun_at
-        batch.wait = self._forward.begin(
-            [Wanted(job.pixels[index], job.patches) for job, index in batch.tickets]
+        batch.wait = self._forwards[batch.modality].begin(
+            [Wanted(job.inputs[index], job.patches) for job, index in batch.tickets]
         )
 
     def _finish(self, batch: Batch) -> None:

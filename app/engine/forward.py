@@ -1,8 +1,8 @@
-"""Batches through the model, one outcome per image whatever goes wrong.
+"""Batches through a tower, one outcome per image or text whatever goes wrong.
 
-A batch that fails is halved until only the culprit's image fails. A batch that the device has no
-memory for is halved too, and later ones start at the size that worked. A vector that is not finite
-is computed once more in float32 before its image fails.
+A batch that fails is halved until only the culprit fails. A batch that the device has no memory for
+is halved too, and later ones start at the size that worked. A vector that is not finite is computed
+once more in float32 before its image or text fails.
 """
 
 import time
@@ -15,11 +15,13 @@ import numpy.typing as npt
 import structlog
 
 from app.engine.protocol import (
+    BatchEmbedder,
     DeviceLostError,
     DeviceOutOfMemoryError,
-    Embedder,
     Float32Array,
+    Int64Array,
     MaybeNone,
+    Modality,
     Pending,
     UInt8Array,
     Vectors,
@@ -34,8 +36,8 @@ _CAUTION_S = 300.0
 Result = TypeVar("Result")
 
 
-class ImageVectors(NamedTuple):
-    """The vectors of one image, None for what was not asked for or the model does not have.
+class OwnVectors(NamedTuple):
+    """The vectors of one image or text, None for what was not asked for or the model does not have.
 
     pooled (dim,), patches (patches, dim).
     """
@@ -50,27 +52,30 @@ def unit_vector(pooled: Float32Array) -> npt.NDArray[np.float64]:
 
 
 class Wanted(NamedTuple):
-    """One image to compute: uint8 (height, width, 3), and whether its patches are asked for."""
+    """What to compute: one image, uint8 (height, width, 3), or one text, int64 (tokens,)."""
 
-    pixels: UInt8Array
+    inputs: UInt8Array | Int64Array
     patches: bool
 
 
-Outcome = ImageVectors | ServiceError
+Outcome = OwnVectors | ServiceError
 
 
 class Forward:
-    """Runs batches of at most `batch_limit` images; for one thread."""
+    """Runs batches of at most `batch_limit` images or texts; for one thread."""
 
-    def __init__(self, embedder: Embedder, max_batch_size: int) -> None:
+    def __init__(
+        self, embedder: BatchEmbedder, max_batch_size: int, modality: Modality = "image"
+    ) -> None:
         self._embedder = embedder
+        self._modality = modality
         self._max_batch_size = max_batch_size
         self._limit = max_batch_size
         self._shrunk_at = 0.0
 
     @property
     def batch_limit(self) -> int:
-        """How many images to put into a batch: what the device had memory for, at last count."""
+        """How many to put into a batch: what the device had memory for, at last count."""
         if self._limit < self._max_batch_size and time.monotonic() > self._shrunk_at + _CAUTION_S:
             self._limit = min(2 * self._limit, self._max_batch_size)
             self._shrunk_at = time.monotonic()
@@ -82,8 +87,8 @@ class Forward:
         Both raise only `DeviceLostError`, and what is no `Exception`. What else goes wrong with one
         batch is dealt with when that batch is waited for.
         """
-        pixels, patches = _inputs_of(batch)
-        pending = _try(len(batch), lambda: self._embedder.begin(pixels, patches))
+        inputs, patches = _inputs_of(batch)
+        pending = self._try(batch, lambda: self._embedder.begin(inputs, patches))
         return partial(self._finish, batch, pending)
 
     def run(self, batch: Sequence[Wanted]) -> list[Outcome]:
@@ -95,7 +100,7 @@ class Forward:
         if isinstance(pending, ServiceError):
             outcomes = pending
         else:
-            outcomes = _try(len(batch), lambda: _outcomes_of(batch, pending()))
+            outcomes = self._try(batch, lambda: _outcomes_of(batch, pending()))
         if not isinstance(outcomes, ServiceError):
             return self._retry_in_float32(batch, outcomes)
         if isinstance(outcomes, OutOfMemoryError):
@@ -104,6 +109,24 @@ class Forward:
             return [outcomes]
         middle = len(batch) // 2
         return [*self.run(batch[:middle]), *self.run(batch[middle:])]
+
+    def _try(self, batch: Sequence[Wanted], compute: Callable[[], Result]) -> Result | ServiceError:
+        """Return what `compute` returns, or why it failed; raises `DeviceLostError`.
+
+        What is tried next is not tried from within `except`: it must not share the memory with the
+        frames, and the tensors, of what failed.
+        """
+        try:
+            return compute()
+        except DeviceLostError:
+            raise
+        except DeviceOutOfMemoryError:
+            _log.warning("batch is too large", of=self._modality, count=len(batch))
+            return OutOfMemoryError("the device is out of memory", retry_after_s=5)
+        except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
+            kind = type(error).__name__
+            _log.exception("batch failed", of=self._modality, count=len(batch), error=kind)
+            return InternalError(f"the model failed on this {self._modality}")
 
     def _retry_in_float32(self, batch: Sequence[Wanted], outcomes: list[Outcome]) -> list[Outcome]:
         """Replace the outcomes that are not finite, where more precision helps."""
@@ -119,42 +142,24 @@ class Forward:
         except Exception as error:  # noqa: BLE001 # the first outcomes stand
             _log.warning("no second try in float32", error=type(error).__name__)
             return outcomes
-        _log.warning("vectors were not finite", images=len(bad))
+        _log.warning("vectors were not finite", of=self._modality, count=len(bad))
         for i, outcome in zip(bad, again, strict=True):
             outcomes[i] = outcome
         return outcomes
 
 
-def _try(images: int, compute: Callable[[], Result]) -> Result | ServiceError:
-    """Return what `compute` returns, or why it failed; raises `DeviceLostError`.
-
-    What is tried next is not tried from within `except`: it must not share the memory with the
-    frames, and the tensors, of what failed.
-    """
-    try:
-        return compute()
-    except DeviceLostError:
-        raise
-    except DeviceOutOfMemoryError:
-        _log.warning("batch is too large for the device", images=images)
-        return OutOfMemoryError("the device is out of memory", retry_after_s=5)
-    except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
-        _log.error("batch failed", images=images, error=type(error).__name__, exc_info=True)
-        return InternalError("the model failed on this image")
-
-
-def _inputs_of(batch: Sequence[Wanted]) -> tuple[list[UInt8Array], bool]:
-    return [image.pixels for image in batch], any(image.patches for image in batch)
+def _inputs_of(batch: Sequence[Wanted]) -> tuple[list[UInt8Array | Int64Array], bool]:
+    return [wanted.inputs for wanted in batch], any(wanted.patches for wanted in batch)
 
 
 def _outcomes_of(batch: Sequence[Wanted], vectors: Vectors) -> list[Outcome]:
-    return [_row(vectors, row, image.patches) for row, image in enumerate(batch)]
+    return [_row(vectors, row, wanted.patches) for row, wanted in enumerate(batch)]
 
 
 def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
     pooled = None if vectors.pooled is None else vectors.pooled[row]
     own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
-    own = ImageVectors(pooled, own_patches)
+    own = OwnVectors(pooled, own_patches)
     if not all(part is None or np.isfinite(part).all() for part in own):
         return NonFiniteError("the model gave a vector that is not finite")
     if pooled is not None and not pooled.any():

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from app.engine.forward import Outcome
 from app.engine.job import Ticket
+from app.engine.protocol import Modality
 from app.engine.running_mean import RunningMean
 
-# Weight of the newest batch in the running mean of images per second.
+# Weight of the newest batch in the running mean of images, or texts, per second.
 _RATE_WEIGHT = 0.2
 # A batch that takes longer than both, the second times its expected time, will not come back.
 _STALL_S = 60.0
@@ -17,11 +18,16 @@ _STALL_FACTOR = 20
 
 @dataclass(eq=False)
 class Batch:
-    """Images that are computed together; `wait` gives one outcome for each, in order."""
+    """Images, or texts, that are computed together; `wait` gives an outcome for each, in order."""
 
     tickets: list[Ticket]
     begun_at: float = field(default_factory=time.monotonic)
     wait: Callable[[], list[Outcome]] = field(init=False)
+
+    @property
+    def modality(self) -> Modality:
+        """Of what it is."""
+        return self.tickets[0][0].modality
 
 
 class InFlight:
@@ -33,13 +39,15 @@ class InFlight:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.last_finished_at = time.monotonic()
-        self._rate = RunningMean(_RATE_WEIGHT)
+        self._rates: dict[Modality, RunningMean] = {
+            "image": RunningMean(_RATE_WEIGHT),
+            "text": RunningMean(_RATE_WEIGHT),
+        }
         self._running_since: float | None = None
 
-    @property
-    def images_per_s(self) -> float:
-        """Running mean of the device's rate over recent batches; 0 before the first."""
-        return self._rate.value
+    def per_second(self, modality: Modality) -> float:
+        """Return the running mean of the device's rate over recent batches; 0 before the first."""
+        return self._rates[modality].value
 
     @property
     def stalled(self) -> bool:
@@ -63,7 +71,7 @@ class InFlight:
         running_since = max(batch.begun_at, self.last_finished_at)
         self.last_finished_at = time.monotonic()
         seconds = max(self.last_finished_at - running_since, 1e-6)
-        self._rate.note(len(batch.tickets) / seconds)
+        self._rates[batch.modality].note(len(batch.tickets) / seconds)
         self._running_since = self.last_finished_at if len(self.batches) > 1 else None
 
     def remove_oldest(self) -> None:
@@ -81,6 +89,9 @@ class InFlight:
 
     @property
     def _stall_s(self) -> float:
-        rate = self.images_per_s
-        images = sum(len(batch.tickets) for batch in self.batches)
-        return max(_STALL_S, _STALL_FACTOR * images / rate if rate else 0.0)
+        expected_s = sum(
+            len(batch.tickets) / rate
+            for batch in self.batches
+            if (rate := self.per_second(batch.modality))
+        )
+        return max(_STALL_S, _STALL_FACTOR * expected_s)

@@ -1,4 +1,4 @@
-"""The images of one request on their way through the model."""
+"""The images or texts of one request on their way through the model."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from app.engine.forward import Outcome
-from app.engine.protocol import UInt8Array
+from app.engine.protocol import Int64Array, Modality, UInt8Array
 
 
 def _ignore(_: int) -> None:
@@ -16,14 +16,15 @@ def _ignore(_: int) -> None:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """The images of one request, and what becomes of each.
+    """The images of one request, or its texts, and what becomes of each.
 
-    `future` gives one outcome per image, in order. `on_settled` gets an image's index as soon as it
-    has an outcome, on any thread. The times are `time.monotonic()` seconds.
+    `future` gives one outcome for each, in order. `on_settled` gets an index as soon as there is an
+    outcome, on any thread. The times are `time.monotonic()` seconds.
     """
 
-    pixels: Sequence[UInt8Array]
-    patches: bool
+    inputs: Sequence[UInt8Array | Int64Array]
+    patches: bool = False
+    modality: Modality = "image"
     on_settled: Callable[[int], None] = _ignore
     future: Future[list[Outcome]] = field(default_factory=Future)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -32,16 +33,16 @@ class Job:
     _settling: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self, index: int, outcome: Outcome) -> None:
-        """Note one image's outcome; the last one completes the future, unless it was cancelled."""
+        """Note one outcome; the last one completes the future, unless it was cancelled."""
         with self._settling:  # the inference thread, or whoever closes the batcher under it
             if self.future.done():
                 return
             self.outcomes[index] = outcome
             self.on_settled(index)
-            complete = len(self.outcomes) == len(self.pixels)
+            complete = len(self.outcomes) == len(self.inputs)
             if complete and self.future.set_running_or_notify_cancel():
-                self.future.set_result([self.outcomes[i] for i in range(len(self.pixels))])
+                self.future.set_result([self.outcomes[i] for i in range(len(self.inputs))])
 
 
 Ticket = tuple[Job, int]
-"""One image of a job: the job, and the image's place in it."""
+"""One image or text of a job: the job, and the place in it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ MaybeNone: TypeAlias = Any
 # A list of arrays where one array cannot be, and whoever runs a model of fixed resolution need not
 # check.
 MaybeList: TypeAlias = Any
+
+Int64Array = npt.NDArray[np.int64]
+
+Modality = Literal["image", "text"]
 
 Pixels = UInt8Array | Sequence[UInt8Array]
 """Images at the model's input size: uint8 (batch, height, width, 3), or (height, width, 3) each."""
@@ -84,17 +88,39 @@ class ModelInfo:
     """Least cosine of the start's self-test to the float32 reference."""
 
 
-class Embedder(Protocol):
-    """A loaded model. `resize` may run in many threads at once, the rest runs in one.
+@dataclass(frozen=True, kw_only=True)
+class TextInfo:
+    """What a caller may know of the text side of the loaded model."""
+
+    text_space: str
+    """Covers the text weights, the tokenizer, cleaning and length."""
+    dim: int
+    max_tokens: int
+    dtype: str
+    logit_scale: float | None = None
+    """With `logit_bias`, cosine to probability: sigmoid(exp(scale) * cosine + bias)."""
+    logit_bias: float | None = None
+    max_batch_size: int = 1
+    selftest_cosine: float | None = None
+
+
+class TokenizedText(NamedTuple):
+    """A text as its tower takes it."""
+
+    input_ids: Int64Array
+    """(max_tokens,), padded."""
+    tokens: int
+    """How many of them are not padding."""
+    truncated: bool
+    """Whether the text had more."""
+
+
+class BatchEmbedder(Protocol):
+    """A tower that turns batches into vectors, in one thread.
 
     All that compute, waiting for a batch included, may raise `DeviceOutOfMemoryError`,
     `DeviceLostError` and anything else.
     """
-
-    @property
-    def info(self) -> ModelInfo:
-        """Describe the model."""
-        ...
 
     @property
     def batches_in_flight(self) -> int:
@@ -102,6 +128,39 @@ class Embedder(Protocol):
 
         More may be begun; each then takes memory of its own.
         """
+        ...
+
+    def begin(self, inputs: Any, /, patches: bool = False) -> Pending:
+        """Begin to compute the vectors of a batch: `Pixels`, or input ids of texts.
+
+        They may be read until the batch has been waited for, in the order of beginning.
+        """
+        ...
+
+    def embed_in_float32(self, inputs: Any, /, patches: bool = False) -> Vectors:
+        """Compute the same, slower and in float32, for inputs whose vectors are not finite."""
+        ...
+
+
+class TextEmbedder(BatchEmbedder, Protocol):
+    """The text side of a loaded model. `tokenize` may run in many threads at once."""
+
+    @property
+    def info(self) -> TextInfo:
+        """Describe it."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Make token ids of texts, none of which is too long to be taken."""
+        ...
+
+
+class Embedder(BatchEmbedder, Protocol):
+    """A loaded model. `resize` may run in many threads at once."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Describe the model."""
         ...
 
     def resize(self, image: Image.Image) -> UInt8Array:
@@ -115,17 +174,6 @@ class Embedder(Protocol):
         """
         ...
 
-    def begin(self, pixels: Pixels, patches: bool = False) -> Pending:
-        """Begin to compute the vectors of a batch of what `resize` gave.
-
-        The pixels may be read until the batch has been waited for, in the order of beginning.
-        """
-        ...
-
     def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
-        """Begin a batch and wait for its vectors."""
-        ...
-
-    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
-        """Compute the same, slower and in float32, for images whose vectors are not finite."""
+        """Begin a batch of what `resize` gave and wait for its vectors."""
         ...

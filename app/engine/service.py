@@ -2,32 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.engine.admission import Admission, Permits
 from app.engine.batcher import Batcher
-from app.engine.forward import ImageVectors, Outcome
+from app.engine.failures import raise_if_failed
+from app.engine.forward import OwnVectors
 from app.engine.job import Job
 from app.engine.preparing import ImageSource, PreparedImage, Preparer, Preparing, SeenImage
-from app.engine.protocol import Embedder, ModelInfo
+from app.engine.protocol import Embedder, ModelInfo, TextEmbedder
 from app.engine.remote import RemoteImage
+from app.engine.texts import TextService
 from app.errors import (
     DeadlineExceededError,
-    DrainingError,
-    ImagesFailedError,
+    ItemsFailedError,
     ServiceError,
-    WorkerDeadError,
 )
 from app.intake.decode import DecodeLimits
-from app.observe.metrics import count_images
+from app.observe.metrics import count_items
 
 
 class EmbeddedImage(NamedTuple):
     """One image's vectors, and what was seen of it."""
 
-    vectors: ImageVectors
+    vectors: OwnVectors
     seen: SeenImage
 
 
@@ -42,7 +42,7 @@ class Embedded:
 class EmbeddingService:
     """Turns encoded images into vectors; lives on one event loop and owns its threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # the settings of its parts
         self,
         embedder: Embedder,
         *,
@@ -51,13 +51,15 @@ class EmbeddingService:
         max_wait_s: float,
         queue_images: int | None = None,
         decode_memory: int = 2**30,
+        text_embedder: TextEmbedder | None = None,
     ) -> None:
         self.info: ModelInfo = embedder.info
         largest = embedder.info.max_batch_size
-        self.batcher = Batcher(embedder, max_batch_size=largest, max_wait_s=max_wait_s)
-        self.admission = Admission(
-            self._images_per_s, least_images=2 * largest, queue_images=queue_images
+        self.batcher = Batcher(
+            embedder, max_batch_size=largest, max_wait_s=max_wait_s, texts=text_embedder
         )
+        self.texts = TextService(text_embedder, self.batcher) if text_embedder else None
+        self.admission = Admission(self._images_per_s, least=2 * largest, fixed=queue_images)
         self._preparer = Preparer(
             embedder, decode_limits, fast=decode_fast, decode_memory=decode_memory
         )
@@ -83,7 +85,7 @@ class EmbeddingService:
         """Decode and embed the images of one request, at least one.
 
         A failed image is a `ServiceError` among the outcomes when `partial`, else the whole request
-        raises `ImagesFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
+        raises `ItemsFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
         after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute.
         """
         permits = self.admission.admit(len(sources), timeout_s)
@@ -94,7 +96,7 @@ class EmbeddingService:
             async with asyncio.timeout(timeout_s):
                 embedded = await self._embed(preparing, permits, patches=patches, partial=partial)
             outcomes = embedded.outcomes
-        except ImagesFailedError as error:
+        except ItemsFailedError as error:
             outcomes = [failed for _, failed in error.details]
             raise
         except TimeoutError:
@@ -114,7 +116,7 @@ class EmbeddingService:
 
     def _images_per_s(self) -> float:
         """Return the rate of the slower of decoding and inference; 0 before the first batch."""
-        return min(self.batcher.images_per_s, self._preparer.images_per_s)
+        return min(self.batcher.per_second("image"), self._preparer.images_per_s)
 
     async def _embed(
         self, preparing: Sequence[Preparing], permits: Permits, *, patches: bool, partial: bool
@@ -128,25 +130,17 @@ class EmbeddingService:
                 permits.release(index)
             else:
                 prepared[index] = image
-        _raise_if_failed(outcomes, partial=partial)
+        raise_if_failed("image", outcomes, partial=partial)
         pixels, places = [image.pixels for image in prepared.values()], [*prepared]
         job = Job(pixels, patches, on_settled=lambda index: permits.release(places[index]))
-        vectors = await self._compute(job, stage_s) if prepared else []
+        vectors = await self.batcher.compute(job, stage_s) if prepared else []
         for (index, image), outcome in zip(prepared.items(), vectors, strict=True):
             if isinstance(outcome, ServiceError):
                 outcomes[index] = outcome
             else:
                 outcomes[index] = EmbeddedImage(outcome, image.seen)
-        _raise_if_failed(outcomes, partial=partial)
+        raise_if_failed("image", outcomes, partial=partial)
         return Embedded([outcomes[index] for index in range(len(preparing))], stage_s)
-
-    async def _compute(self, job: Job, stage_s: dict[str, float]) -> list[Outcome]:
-        self.batcher.submit(job)
-        outcomes = await asyncio.wrap_future(job.future)
-        started_at = job.started_at or job.queued_at
-        stage_s["queue"] = started_at - job.queued_at
-        stage_s["forward"] = time.monotonic() - started_at
-        return outcomes
 
 
 def _release_after(image: Preparing, permits: Permits, index: int) -> None:
@@ -169,19 +163,4 @@ async def _prepared(
 
 def _count(outcomes: Sequence[EmbeddedImage | ServiceError], *, dropped: int) -> None:
     codes = [outcome.code for outcome in outcomes if isinstance(outcome, ServiceError)]
-    count_images(len(outcomes) - len(codes), codes, dropped)
-
-
-def _raise_if_failed(
-    outcomes: Mapping[int, EmbeddedImage | ServiceError], *, partial: bool
-) -> None:
-    """Fail the request for any bad image, unless `partial`.
-
-    Whatever ends all work alike is raised as it is: it is no matter of one image.
-    """
-    failed = {i: outcome for i, outcome in outcomes.items() if isinstance(outcome, ServiceError)}
-    for error in failed.values():
-        if isinstance(error, WorkerDeadError | DrainingError):
-            raise error
-    if failed and not partial:
-        raise ImagesFailedError(failed)
+    count_items("image", len(outcomes) - len(codes), codes, dropped)

@@ -69,10 +69,10 @@ class Turns(Generic[Owner, Item]):
         self._by_turn.pop(owner, None)
 
 
-def places_ahead(images: int, requests: int, waiting: int) -> int:
-    """Return how many images come before the last of a new request.
+def places_ahead(count: int, requests: int, waiting: int) -> int:
+    """Return how many come before the last of the `count` of a new request.
 
-    `requests` have `waiting` images together. While the new one gets its own through, each of them
+    `requests` have `waiting` together. While the new one gets its own through, each of them
     has as many turns, and the oldest has a place for each turn.
     """
-    return min((2 * requests + 1) * images, waiting)
+    return min((2 * requests + 1) * count, waiting)

@@ -3,6 +3,8 @@
 Label values come from fixed sets, never from a client: each new value is a new series for ever.
 """
 
+from typing import Literal
+
 from prometheus_client import Counter, Histogram, disable_created_metrics
 
 # A second series for each, which nobody asks for.
@@ -26,21 +28,27 @@ _REJECTED = Counter(
 _STAGE_SECONDS = Histogram(
     "siglip_stage_duration_seconds",
     "Seconds that answered requests spent in each stage.",
-    ("stage",),
+    ("stage", "kind"),
     buckets=_SECONDS,
 )
-_IMAGES = Counter(
-    "siglip_images",
-    "Images taken in: embedded, failed by themselves, or dropped with their request.",
-    ("outcome",),
-)
-_IMAGE_ERRORS = Counter("siglip_image_errors", "Images that failed, by error code.", ("code",))
+_OUTCOMES = {
+    item: Counter(
+        f"siglip_{item}s",
+        f"{item.title()}s taken in: embedded, failed by themselves, or dropped with their request.",
+        ("outcome",),
+    )
+    for item in ("image", "text")
+}
+_ERRORS = {
+    item: Counter(f"siglip_{item}_errors", f"{item.title()}s that failed, by code.", ("code",))
+    for item in ("image", "text")
+}
 
 requests_cancelled = Counter(
     "siglip_requests_cancelled", "Requests whose client left before the answer."
 )
 batch_size = Histogram(
-    "siglip_batch_size", "Images in each batch on the device.", buckets=_POWERS_OF_TWO
+    "siglip_batch_size", "Images, or texts, in a batch.", ("kind",), buckets=_POWERS_OF_TWO
 )
 
 
@@ -59,19 +67,21 @@ def count_rejection(code: str) -> None:
     _REJECTED.labels(code).inc()
 
 
-def count_images(embedded: int, error_codes: list[str], dropped: int) -> None:
-    """Count the images of one request that is over."""
-    for outcome, images in (
+def count_items(
+    item: Literal["image", "text"], embedded: int, error_codes: list[str], dropped: int
+) -> None:
+    """Count the images or texts of one request that is over."""
+    for outcome, count in (
         ("embedded", embedded),
         ("failed", len(error_codes)),
         ("dropped", dropped),
     ):
-        _IMAGES.labels(outcome).inc(images)
+        _OUTCOMES[item].labels(outcome).inc(count)
     for code in error_codes:
-        _IMAGE_ERRORS.labels(code).inc()
+        _ERRORS[item].labels(code).inc()
 
 
-def count_stages(stage_s: dict[str, float]) -> None:
-    """Count the seconds of an answered request, stage by stage."""
+def count_stages(stage_s: dict[str, float], item: Literal["image", "text"] = "image") -> None:
+    """Count the seconds of an answered request for images or texts, stage by stage."""
     for stage, seconds in stage_s.items():
-        _STAGE_SECONDS.labels(stage).observe(seconds)
+        _STAGE_SECONDS.labels(stage, item).observe(seconds)

@@ -117,10 +117,13 @@ def test_batches_and_stages_are_counted() -> None:
         post_images(service.client, "multipart", [GOOD] * 6)
         after = scrape(service)
 
-    assert grown(before, after, "siglip_batch_size_sum") == 6
-    assert grown(before, after, "siglip_batch_size_bucket", le="4.0") == 2
+    assert grown(before, after, "siglip_batch_size_sum", kind="image") == 6
+    assert grown(before, after, "siglip_batch_size_bucket", kind="image", le="4.0") == 2
     for stage in ("decode", "queue", "forward", "serialize"):
-        assert grown(before, after, "siglip_stage_duration_seconds_count", stage=stage) == 1
+        assert (
+            grown(before, after, "siglip_stage_duration_seconds_count", kind="image", stage=stage)
+            == 1
+        )
 
 
 def test_a_client_that_leaves_is_counted() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from app.api.negotiate import estimate_answer_bytes, render_array, render_json
 from app.api.schemas import MAX_ID_LENGTH, EmbedOptions
-from app.engine.forward import ImageVectors
+from app.engine.forward import OwnVectors
 from app.engine.preparing import SeenImage
 from app.engine.service import EmbeddedImage
 from tests.app.answers import check_error, post_images
@@ -204,7 +204,7 @@ def test_the_estimate_of_an_answers_size_is_never_too_small(
     # The longest that a float32 can be in JSON.
     vectors = np.full((1 + info.max_patches, info.dim), -1.2345678e-38, np.float32)
     seen = SeenImage(16384, 16384, "JPEG", ("exif_rotated", "alpha_flattened"), (8, 8))
-    images = [EmbeddedImage(ImageVectors(vectors[0], vectors[1:]), seen)] * 2
+    images = [EmbeddedImage(OwnVectors(vectors[0], vectors[1:]), seen)] * 2
 
     answer = render_json(images, [LONG_ID] * 2, options, info)
     estimate = estimate_answer_bytes(options, "json", info, 2)

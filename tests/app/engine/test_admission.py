@@ -12,7 +12,7 @@ PATIENT_S = 60.0
 
 def admission(rate: float, *, least_images: int = 4, queue_images: int | None = None) -> Admission:
     """Make an admission with a constant rate."""
-    return Admission(lambda: rate, least_images=least_images, queue_images=queue_images)
+    return Admission(lambda: rate, least=least_images, fixed=queue_images)
 
 
 def refusal(admission: Admission, images: int = 1, timeout_s: float = PATIENT_S) -> QueueFullError:
@@ -65,7 +65,7 @@ def test_a_large_request_is_let_in_where_one_image_would_be() -> None:
 
     fill(door, 64)
 
-    assert door.images == 69
+    assert door.admitted == 69
     refusal(door)
 
 
@@ -77,7 +77,7 @@ def test_beside_one_that_fills_the_queue_there_is_room_for_those_whose_turn_come
     fill(door, 9)
     fill(door, *[1] * 13)
 
-    assert door.images == 64 + 9 + 13
+    assert door.admitted == 64 + 9 + 13
     refusal(door)  # 31 before it: with 15 others, 15 turns and 16 places of the oldest
 
 
@@ -107,7 +107,7 @@ def test_small_requests_cannot_add_up_without_bound() -> None:
     door = admission(2000.0)
     fill(door, *[64] * 64)
 
-    assert door.images == 4096
+    assert door.admitted == 4096
     refusal(door)
 
 
@@ -117,9 +117,9 @@ def test_a_permit_is_given_back_once() -> None:
     for index in (0, 0, 2, 0, 2):
         permits.release(index)
 
-    assert door.images == 1
+    assert door.admitted == 1
     permits.release(1)
-    assert door.images == 0
+    assert door.admitted == 0
 
 
 def test_who_cannot_wait_as_long_is_refused_at_once() -> None:
@@ -182,7 +182,7 @@ def test_permits_are_exact_under_many_threads() -> None:
                 permits = door.admit(2, PATIENT_S)
             except QueueFullError:
                 continue
-            admitted.append(door.images)
+            admitted.append(door.admitted)
             permits.release(0)
             permits.release(1)
 
@@ -192,6 +192,6 @@ def test_permits_are_exact_under_many_threads() -> None:
     for thread in threads:
         thread.join()
 
-    assert door.images == 0
+    assert door.admitted == 0
     assert admitted
     assert max(admitted) <= 11, "the last with room may go over it"

@@ -10,7 +10,7 @@ import pytest
 
 from app.engine import in_flight
 from app.engine.batcher import Batcher
-from app.engine.forward import ImageVectors, Outcome
+from app.engine.forward import Outcome, OwnVectors
 from app.engine.job import Job
 from app.engine.protocol import UInt8Array
 from app.errors import DrainingError, InternalError, NonFiniteError, WorkerDeadError
@@ -90,7 +90,7 @@ def test_outcomes_keep_the_order_of_the_job(batcher: Batcher) -> None:
     outcomes = job.future.result(WAIT_S)
 
     for outcome, red in zip(outcomes, (30, 10, 20), strict=True):
-        assert isinstance(outcome, ImageVectors)
+        assert isinstance(outcome, OwnVectors)
         assert outcome.pooled.tolist() == expected_pooled((red, 0, 0))
 
 
@@ -126,7 +126,7 @@ def test_no_batch_is_larger_than_allowed(batcher: Batcher, fake: FakeEmbedder) -
     outcomes = job.future.result(WAIT_S)
 
     assert reds_of(fake) == [[1], [10, 11, 12, 13], [14, 15, 16, 17], [18, 19, 20]]
-    assert [o.pooled[0] for o in outcomes if isinstance(o, ImageVectors)] == list(range(10, 21))
+    assert [o.pooled[0] for o in outcomes if isinstance(o, OwnVectors)] == list(range(10, 21))
 
 
 def test_a_patient_batcher_waits_for_a_fuller_batch(fake: FakeEmbedder) -> None:
@@ -157,7 +157,7 @@ def test_stopping_ends_the_patience(fake: FakeEmbedder) -> None:
     batcher.submit(job)
     batcher.stop(WAIT_S)
 
-    assert kinds_of(job.future.result(0)) == [ImageVectors]
+    assert kinds_of(job.future.result(0)) == [OwnVectors]
 
 
 def test_a_cancelled_job_is_never_computed(batcher: Batcher, fake: FakeEmbedder) -> None:
@@ -199,7 +199,7 @@ def test_a_job_cancelled_while_it_is_computed_disturbs_nobody(
     after = job_of(20)
     batcher.submit(after)
 
-    assert kinds_of(after.future.result(WAIT_S)) == [ImageVectors]
+    assert kinds_of(after.future.result(WAIT_S)) == [OwnVectors]
     with pytest.raises(CancelledError):
         busy.future.result(0)
 
@@ -227,9 +227,9 @@ def test_of_a_shared_batch_only_those_get_patches_who_asked(
     (patched,) = with_patches.future.result(WAIT_S)
     busy.future.result(WAIT_S)
 
-    assert isinstance(plain, ImageVectors)
+    assert isinstance(plain, OwnVectors)
     assert plain.patches is None
-    assert isinstance(patched, ImageVectors)
+    assert isinstance(patched, OwnVectors)
     assert patched.patches is not None
     assert patched.patches.tolist() == [[20, 0, 0, 2]] * 4
 
@@ -247,7 +247,7 @@ def test_only_the_culprit_of_a_failing_batch_fails(batcher: Batcher, position: i
         if index == position:
             assert isinstance(outcome, InternalError)
         else:
-            assert isinstance(outcome, ImageVectors)
+            assert isinstance(outcome, OwnVectors)
             assert outcome.pooled[0] == reds[index]
 
 
@@ -266,7 +266,7 @@ def test_a_row_that_is_not_finite_fails_alone(batcher: Batcher, position: int) -
     job = job_of(*reds)
     batcher.submit(job)
 
-    expected: list[type] = [ImageVectors] * 4
+    expected: list[type] = [OwnVectors] * 4
     expected[position] = NonFiniteError
     assert kinds_of(job.future.result(WAIT_S)) == expected
 
@@ -282,8 +282,8 @@ def test_an_infinite_patch_fails_those_who_asked_for_patches(
     fake.gate.set()
     busy.future.result(WAIT_S)
 
-    assert kinds_of(without.future.result(WAIT_S)) == [ImageVectors]
-    assert kinds_of(with_patches.future.result(WAIT_S)) == [NonFiniteError, ImageVectors]
+    assert kinds_of(without.future.result(WAIT_S)) == [OwnVectors]
+    assert kinds_of(with_patches.future.result(WAIT_S)) == [NonFiniteError, OwnVectors]
 
 
 def test_a_model_that_answers_too_few_rows_fails_only_its_batch(batcher: Batcher) -> None:
@@ -293,7 +293,7 @@ def test_a_model_that_answers_too_few_rows_fails_only_its_batch(batcher: Batcher
     batcher.submit(after)
 
     assert kinds_of(outcomes) == [InternalError]
-    assert kinds_of(after.future.result(WAIT_S)) == [ImageVectors]
+    assert kinds_of(after.future.result(WAIT_S)) == [OwnVectors]
 
 
 def test_pixels_of_unequal_shape_do_not_end_the_thread(
@@ -318,7 +318,7 @@ def test_a_thread_that_dies_tells_everybody_who_waits(batcher: Batcher, fake: Fa
         batcher.submit(job)
     fake.gate.set()
 
-    assert kinds_of(busy.future.result(WAIT_S)) == [ImageVectors]
+    assert kinds_of(busy.future.result(WAIT_S)) == [OwnVectors]
     assert kinds_of(culprit.future.result(WAIT_S)) == [WorkerDeadError]
     assert kinds_of(in_batch.future.result(WAIT_S)) == [WorkerDeadError] * 3
     assert kinds_of(queued.future.result(WAIT_S)) == [WorkerDeadError]
@@ -338,7 +338,7 @@ def test_images_computed_before_the_thread_died_keep_their_vectors(
 
     kinds = kinds_of(job.future.result(WAIT_S))
 
-    assert kinds == [ImageVectors] * 4 + [WorkerDeadError]
+    assert kinds == [OwnVectors] * 4 + [WorkerDeadError]
 
 
 def test_a_thread_that_died_begins_anew_after_a_while(fake: FakeEmbedder) -> None:
@@ -351,7 +351,7 @@ def test_a_thread_that_died_begins_anew_after_a_while(fake: FakeEmbedder) -> Non
     job = job_of(10)
     batcher.submit(job)
 
-    assert kinds_of(job.future.result(WAIT_S)) == [ImageVectors]
+    assert kinds_of(job.future.result(WAIT_S)) == [OwnVectors]
     assert not batcher.lost
     batcher.stop(WAIT_S)
 
@@ -418,8 +418,8 @@ def test_stopping_finishes_what_is_queued(batcher: Batcher, fake: FakeEmbedder) 
     batcher.stop(WAIT_S)
     opening.join()
 
-    assert kinds_of(busy.future.result(0)) == [ImageVectors]
-    assert kinds_of(job.future.result(0)) == [ImageVectors] * 10
+    assert kinds_of(busy.future.result(0)) == [OwnVectors]
+    assert kinds_of(job.future.result(0)) == [OwnVectors] * 10
     assert not batcher.alive
 
 
@@ -446,17 +446,17 @@ def test_a_stopped_batcher_takes_nothing_more(batcher: Batcher) -> None:
 
 
 def test_the_age_of_the_queue_is_told(batcher: Batcher, fake: FakeEmbedder) -> None:
-    assert batcher.oldest_age_s == 0
+    assert batcher.oldest_age_s("image") == 0
     busy = occupy(batcher, fake)
     waiting = job_of(10)
     batcher.submit(waiting)
 
-    assert batcher.oldest_age_s > 0
+    assert batcher.oldest_age_s("image") > 0
     fake.gate.set()
     for job in (busy, waiting):
         job.future.result(WAIT_S)
-    assert batcher.oldest_age_s == 0
-    assert batcher.images_per_s > 0
+    assert batcher.oldest_age_s("image") == 0
+    assert batcher.per_second("image") > 0
     assert batcher.last_batch_age_s >= 0
 
 
@@ -491,8 +491,8 @@ def test_many_threads_may_submit_and_cancel_at_once(batcher: Batcher) -> None:
         if job.future.cancelled():
             continue
         first, second = job.future.result(WAIT_S)
-        assert isinstance(first, ImageVectors)
-        assert isinstance(second, ImageVectors)
-        assert first.pooled[0] == job.pixels[0][0, 0, 0]
-        assert second.pooled[0] == job.pixels[1][0, 0, 0]
+        assert isinstance(first, OwnVectors)
+        assert isinstance(second, OwnVectors)
+        assert first.pooled[0] == job.inputs[0][0, 0, 0]
+        assert second.pooled[0] == job.inputs[1][0, 0, 0]
     assert batcher.alive

@@ -9,7 +9,7 @@ import pytest
 
 from app.engine import in_flight
 from app.engine.batcher import Batcher
-from app.engine.forward import ImageVectors, Outcome
+from app.engine.forward import Outcome, OwnVectors
 from app.engine.in_flight import Batch, InFlight
 from app.engine.job import Job
 from app.errors import DrainingError, InternalError, WorkerDeadError
@@ -73,7 +73,7 @@ def reds_of(fake: FakeEmbedder) -> list[list[int]]:
 def results_of(job: Job) -> list[float | type]:
     """Return the red of each vector, and the type of each error."""
     outcomes: list[Outcome] = job.future.result(WAIT_S)
-    return [o.pooled[0] if isinstance(o, ImageVectors) else type(o) for o in outcomes]
+    return [o.pooled[0] if isinstance(o, OwnVectors) else type(o) for o in outcomes]
 
 
 def test_a_full_batch_begins_before_the_one_on_the_device_has_come_back(
@@ -241,7 +241,7 @@ def test_the_rate_of_a_batch_counts_from_when_the_one_before_had_come_back(
         now = finished_at
         batches.finish_oldest()
         batches.remove_oldest()
-        rates.append(batches.images_per_s)
+        rates.append(batches.per_second("image"))
 
     # 8 images in 2 s; then 4 in 1 s, for which the second batch had the device to itself
     assert rates == pytest.approx([4.0, 4.0])

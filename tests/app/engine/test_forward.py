@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.engine.forward import Forward, ImageVectors, Outcome, Wanted
+from app.engine.forward import Forward, Outcome, OwnVectors, Wanted
 from app.engine.protocol import DeviceLostError
 from app.errors import InternalError, NonFiniteError, OutOfMemoryError
 from tests.app.fake_embedder import (
@@ -31,7 +31,7 @@ def sizes_of(fake: FakeEmbedder) -> list[int]:
 def check_vectors(outcomes: list[Outcome], *reds: int) -> None:
     """Check that every image has its own vector."""
     for outcome, red in zip(outcomes, reds, strict=True):
-        assert isinstance(outcome, ImageVectors)
+        assert isinstance(outcome, OwnVectors)
         assert outcome.pooled.tolist() == expected_pooled((red, 0, 0))
 
 

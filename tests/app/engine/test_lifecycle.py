@@ -11,7 +11,7 @@ from app.engine.embedder import StartError
 from app.engine.lifecycle import Engine, Status
 from app.engine.protocol import Embedder, SelfTestError
 from app.engine.service import EmbeddingService
-from app.errors import ImagesFailedError, NotReadyError, WorkerDeadError
+from app.errors import ItemsFailedError, NotReadyError, WorkerDeadError
 from app.intake import decode_child
 from app.intake.decode import DecodeLimits
 from tests.app.fake_embedder import ENDS_THREAD, FakeEmbedder
@@ -148,7 +148,7 @@ def test_decoders_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) ->
     async def scenario() -> None:
         await engine.start(FakeEmbedder)
         assert status_of(engine) == "ok", "nobody knows yet"
-        with pytest.raises(ImagesFailedError, match="images cannot be decoded"):
+        with pytest.raises(ItemsFailedError, match="images cannot be decoded"):
             await engine.require_service().embed(
                 [lambda: plain_png((10, 0, 0))], patches=False, partial=False, timeout_s=WAIT_S
             )

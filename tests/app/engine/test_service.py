@@ -15,8 +15,8 @@ from app.engine.service import Embedded, EmbeddedImage, EmbeddingService
 from app.errors import (
     DeadlineExceededError,
     DrainingError,
-    ImagesFailedError,
     InvalidBase64Error,
+    ItemsFailedError,
     QueueFullError,
     ServiceError,
     WorkerDeadError,
@@ -83,7 +83,7 @@ async def embed(
 async def until_one_is_queued(service: EmbeddingService) -> None:
     """Wait until an image is in the batcher's queue."""
     async with asyncio.timeout(WAIT_S):
-        while service.batcher.oldest_age_s == 0:  # noqa: ASYNC110 # another thread's state
+        while service.batcher.oldest_age_s("image") == 0:  # noqa: ASYNC110 # another thread's state
             await asyncio.sleep(0.001)
 
 
@@ -121,7 +121,7 @@ def test_a_bad_image_fails_the_request_before_anything_is_computed(
 ) -> None:
     sources = [*red(10), lambda: NO_IMAGE, *red(20), truncated_jpeg]
 
-    with pytest.raises(ImagesFailedError) as failed:
+    with pytest.raises(ItemsFailedError) as failed:
         run(lambda: embed(service, sources))
 
     assert [(index, error.code) for index, error in failed.value.details] == [
@@ -209,11 +209,11 @@ def test_a_full_queue_refuses_before_decoding(
             await embed(service, [refuse_to_be_read])
         assert refused.value.retry_after_s is not None
         assert 1 <= refused.value.retry_after_s <= 30
-        assert service.admission.images == 8
+        assert service.admission.admitted == 8
         await finish(fake, waiting)
 
     run(scenario)
-    assert service.admission.images == 0
+    assert service.admission.admitted == 0
 
 
 def test_the_last_request_with_room_may_go_over_the_limit(
@@ -225,13 +225,13 @@ def test_the_last_request_with_room_may_go_over_the_limit(
         await asyncio.sleep(0)
         large = asyncio.create_task(embed(service, red(10, 11, 12)))
         await asyncio.sleep(0)
-        assert service.admission.images == 10
+        assert service.admission.admitted == 10
         with pytest.raises(QueueFullError):
             await embed(service, red(20))
         await finish(fake, [*waiting, large])
 
     run(scenario)
-    assert service.admission.images == 0
+    assert service.admission.admitted == 0
 
 
 def test_a_single_image_rides_in_the_next_batch_beside_a_request_that_fills_the_queue(
@@ -286,7 +286,7 @@ def test_a_permit_comes_back_with_each_image() -> None:
 
     class Watching(FakeEmbedder):
         def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
-            admitted.append(watched.admission.images)
+            admitted.append(watched.admission.admitted)
             return super().begin(pixels, patches)
 
     watched = EmbeddingService(Watching(max_batch_size=4), decode_limits=LIMITS, max_wait_s=0)
@@ -297,7 +297,7 @@ def test_a_permit_comes_back_with_each_image() -> None:
     whole, *halves_around_the_culprit, second, last = admitted
     assert (whole, second, last) == (9, 5, 1)
     assert set(halves_around_the_culprit) == {9}
-    assert watched.admission.images == 0
+    assert watched.admission.admitted == 0
 
 
 @pytest.mark.parametrize("on_error", ["fail", "partial"])
@@ -325,7 +325,7 @@ def test_permits_come_back_after_every_outcome(
 
     run(scenario)
 
-    assert service.admission.images == 0
+    assert service.admission.admitted == 0
 
 
 def test_a_request_out_of_time_is_dropped_and_never_computed(
@@ -337,14 +337,14 @@ def test_a_request_out_of_time_is_dropped_and_never_computed(
         await asyncio.to_thread(fake.wait_until_entered)
         with pytest.raises(DeadlineExceededError):
             await embed(service, red(10, 11), timeout_s=0.05)
-        assert service.admission.images == 1
+        assert service.admission.admitted == 1
         fake.gate.set()
         await busy
         await embed(service, red(20))
 
     run(scenario)
     assert [shade for shade, _, _ in fake.computed] == [1, 20]
-    assert service.admission.images == 0
+    assert service.admission.admitted == 0
 
 
 def test_a_request_that_is_given_up_is_never_computed(
@@ -364,7 +364,7 @@ def test_a_request_that_is_given_up_is_never_computed(
 
     run(scenario)
     assert [shade for shade, _, _ in fake.computed] == [1]
-    assert service.admission.images == 0
+    assert service.admission.admitted == 0
 
 
 def test_a_dead_worker_is_told_to_all_who_wait_and_who_come(
@@ -462,9 +462,9 @@ def test_a_permit_is_held_until_a_decode_that_outlives_its_caller_has_ended(
     async def main() -> None:
         with pytest.raises(DeadlineExceededError):
             await embed(service, [slow_source], timeout_s=0.05)
-        assert service.admission.images == 1
+        assert service.admission.admitted == 1
         go_on.set()
-        while service.admission.images:  # noqa: ASYNC110 # it is set by another thread
+        while service.admission.admitted:  # noqa: ASYNC110 # it is set by another thread
             await asyncio.sleep(0.01)
 
     run(main)
