@@ -10,6 +10,8 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── InvalidBase64Error         400
     │   ├── InvalidMultipartError      400
     │   ├── NoImagesError              400
+    │   ├── NoTextsError               400
+    │   ├── TextDisabledError          400
     │   ├── MalformedRequestError      400
     │   ├── InvalidApiKeyError         401
     │   ├── UrlInputDisabledError      403
@@ -20,6 +22,8 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── SpaceMismatchError         412
     │   ├── BodyTooLargeError          413
     │   ├── TooManyImagesError         413
+    │   ├── TooManyTextsError          413
+    │   ├── TextTooLargeError          413
     │   ├── ResponseTooLargeError      413
     │   ├── UnsupportedMediaTypeError  415
     │   └── HeadTooLargeError          431
@@ -32,7 +36,7 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── FileUnreadableError        422
     │   ├── UrlForbiddenError          422
     │   └── UrlFetchFailedError        422
-    ├── ItemsFailedError          a whole request, failed by some of its images
+    ├── ItemsFailedError           a whole request, failed by some of its images or texts
     └── ServerError                the service is at fault or at its limit
         ├── QueueFullError             429
         ├── MemoryFullError            429
@@ -111,6 +115,18 @@ class NoImagesError(InvalidRequestError):
     code = "no_images"
 
 
+class NoTextsError(InvalidRequestError):
+    """There is no text in the request."""
+
+    code = "no_texts"
+
+
+class TextDisabledError(InvalidRequestError):
+    """The service takes no texts."""
+
+    code = "text_disabled"
+
+
 class MalformedRequestError(InvalidRequestError):
     """Not HTTP/1.1, or HTTP that two readers could understand differently."""
 
@@ -178,6 +194,20 @@ class TooManyImagesError(InvalidRequestError):
 
     status = 413
     code = "too_many_images"
+
+
+class TooManyTextsError(InvalidRequestError):
+    """More texts than one request may have."""
+
+    status = 413
+    code = "too_many_texts"
+
+
+class TextTooLargeError(InvalidRequestError):
+    """A text of more bytes than one may have."""
+
+    status = 413
+    code = "text_too_large"
 
 
 class ResponseTooLargeError(InvalidRequestError):

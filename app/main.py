@@ -20,9 +20,9 @@ from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
 from app.api.one_shape import OneShape
-from app.engine.embedder import StartError, load_embedder
+from app.engine.embedder import StartError, load_embedder, load_text_embedder
 from app.engine.lifecycle import Engine
-from app.engine.protocol import Embedder
+from app.engine.protocol import NO_TEXTS, Embedder, ModelInfo, NoTexts, TextEmbedder, Towers
 from app.engine.service import EmbeddingService
 from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
@@ -36,17 +36,21 @@ _log = structlog.get_logger(__name__)
 def create_app(
     settings: Settings,
     embedder: Embedder | None = None,
+    texts: TextEmbedder | NoTexts = NO_TEXTS,
     on_start_failure: Callable[[], None] | None = None,
     on_engine_lost: Callable[[], None] | None = None,
 ) -> FastAPI:
     """Wire up the service. Without an `embedder`, the model of the settings is loaded at startup.
 
+    `texts` is the text side of a given `embedder`.
+
     The application answers health routes while it loads. When loading fails it logs one line,
     stays unready, and calls `on_start_failure`. `on_engine_lost` is called when only a new process
     will compute again.
     """
-    engine = Engine(lambda loaded: build_service(loaded, settings))
-    load = partial(load_model, settings) if embedder is None else (lambda: embedder)
+    engine = Engine(lambda towers: build_service(towers.images, settings, texts=towers.texts))
+    given = None if embedder is None else Towers(embedder, texts)
+    load = partial(load_towers, settings) if given is None else (lambda: given)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -102,7 +106,7 @@ def create_app(
 
 
 async def _start(
-    engine: Engine, load: Callable[[], Embedder], on_failure: Callable[[], None] | None
+    engine: Engine, load: Callable[[], Towers], on_failure: Callable[[], None] | None
 ) -> None:
     try:
         await engine.start(load)
@@ -138,12 +142,43 @@ def load_model(settings: Settings) -> Embedder:
     )
 
 
+def load_texts(settings: Settings, images: ModelInfo) -> TextEmbedder | NoTexts:
+    """Load the text side of the model whose images are told, as far as it has one.
+
+    Raises `StartError`, also where there is none and the settings ask for one.
+    """
+    if settings.text == "off":
+        return NoTexts("SIGLIP_TEXT is off")
+    if not images.pretrained:
+        texts: TextEmbedder | NoTexts = NoTexts("random weights are of an image tower only")
+    else:
+        texts = load_text_embedder(
+            settings.model, images.space, settings.device, settings.dtype, settings.revision
+        )
+    if not isinstance(texts, NoTexts):
+        _log.info("texts are taken", **vars(texts.info))
+    elif settings.text == "on":
+        raise StartError(f"SIGLIP_TEXT=on, but {texts.reason}")
+    else:
+        _log.info("no texts are taken", reason=texts.reason)
+    return texts
+
+
+def load_towers(settings: Settings) -> Towers:
+    """Load the model of the settings, with its text side; raises `StartError`."""
+    images = load_model(settings)
+    return Towers(images, load_texts(settings, images.info))
+
+
 def _build_fetcher(settings: Settings) -> Fetcher:
     return Fetcher(settings.max_image_bytes, settings.url_allowed_hosts)
 
 
 def build_service(
-    embedder: Embedder, settings: Settings, queue_images: int | None = None
+    embedder: Embedder,
+    settings: Settings,
+    queue_images: int | None = None,
+    texts: TextEmbedder | NoTexts = NO_TEXTS,
 ) -> EmbeddingService:
     """Put the engine around a model; `queue_images` are for a caller who makes its own queue."""
     _log.info("ready", **vars(embedder.info))
@@ -159,6 +194,7 @@ def build_service(
         max_wait_s=settings.max_wait_ms / 1000,
         queue_images=queue_images or _queue_images(settings),
         decode_memory=settings.decode_memory,
+        texts=texts,
     )
 
 

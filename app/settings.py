@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    text: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="texts to vectors: auto: if the checkpoint has a text tower; on: or no start",
+    )
+    max_texts: int = Field(256, ge=1, le=4096, description="texts in one request")
+    max_text_bytes: int = Field(8 * 2**10, ge=1, le=2**20, description="UTF-8 bytes of one text")
     max_images: int = Field(64, ge=1, le=4096, description="images in one request")
     max_image_bytes: int = Field(20 * 2**20, ge=1, description="bytes of one encoded image")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request body")

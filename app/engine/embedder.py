@@ -2,5 +2,6 @@
 
 from app.engine.protocol import StartError
 from app.engine.towers.builder import load_embedder
+from app.engine.towers.text_builder import load_text_embedder
 
-__all__ = ["StartError", "load_embedder"]
+__all__ = ["StartError", "load_embedder", "load_text_embedder"]

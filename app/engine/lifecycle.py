@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-from app.engine.protocol import Embedder, SelfTestError
+from app.engine.protocol import SelfTestError
 from app.engine.service import EmbeddingService
 from app.errors import NotReadyError, WorkerDeadError
 
@@ -17,9 +17,12 @@ _LAST_BATCH_S = 5.0
 
 
 class Engine:
-    """Holds the service from the moment the model is loaded; tells the truth until then."""
+    """Holds the service from the moment the model is loaded; tells the truth until then.
 
-    def __init__(self, build: Callable[[Embedder], EmbeddingService]) -> None:
+    `build` makes it of what `start` is told to load.
+    """
+
+    def __init__(self, build: Callable[[Any], EmbeddingService]) -> None:
         self._build = build
         self._service: EmbeddingService | None = None
         self._failed_with: Exception | None = None
@@ -62,7 +65,7 @@ class Engine:
             raise WorkerDeadError("the engine does not answer", retry_after_s=30)
         return self._service
 
-    async def start(self, load: Callable[[], Embedder]) -> None:
+    async def start(self, load: Callable[[], Any]) -> None:
         """Load the model in a thread and begin to serve it; raises what `load` raises."""
         try:
             self._service = self._build(await asyncio.to_thread(load))

@@ -115,6 +115,16 @@ class TokenizedText(NamedTuple):
     """Whether the text had more."""
 
 
+@dataclass(frozen=True)
+class NoTexts:
+    """There is no text side, and why, as a part of a sentence."""
+
+    reason: str
+
+
+NO_TEXTS = NoTexts("only the image tower is loaded")
+
+
 class BatchEmbedder(Protocol):
     """A tower that turns batches into vectors, in one thread.
 
@@ -177,3 +187,10 @@ class Embedder(BatchEmbedder, Protocol):
     def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
         """Begin a batch of what `resize` gave and wait for its vectors."""
         ...
+
+
+class Towers(NamedTuple):
+    """All of a loaded model."""
+
+    images: Embedder
+    texts: TextEmbedder | NoTexts

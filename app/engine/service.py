@@ -12,13 +12,14 @@ from app.engine.failures import raise_if_failed
 from app.engine.forward import OwnVectors
 from app.engine.job import Job
 from app.engine.preparing import ImageSource, PreparedImage, Preparer, Preparing, SeenImage
-from app.engine.protocol import Embedder, ModelInfo, TextEmbedder
+from app.engine.protocol import NO_TEXTS, Embedder, ModelInfo, NoTexts, TextEmbedder
 from app.engine.remote import RemoteImage
 from app.engine.texts import TextService
 from app.errors import (
     DeadlineExceededError,
     ItemsFailedError,
     ServiceError,
+    TextDisabledError,
 )
 from app.intake.decode import DecodeLimits
 from app.observe.metrics import count_items
@@ -51,14 +52,17 @@ class EmbeddingService:
         max_wait_s: float,
         queue_images: int | None = None,
         decode_memory: int = 2**30,
-        text_embedder: TextEmbedder | None = None,
+        texts: TextEmbedder | NoTexts = NO_TEXTS,
     ) -> None:
         self.info: ModelInfo = embedder.info
         largest = embedder.info.max_batch_size
         self.batcher = Batcher(
-            embedder, max_batch_size=largest, max_wait_s=max_wait_s, texts=text_embedder
+            embedder,
+            max_batch_size=largest,
+            max_wait_s=max_wait_s,
+            texts=None if isinstance(texts, NoTexts) else texts,
         )
-        self.texts = TextService(text_embedder, self.batcher) if text_embedder else None
+        self._texts = texts if isinstance(texts, NoTexts) else TextService(texts, self.batcher)
         self.admission = Admission(self._images_per_s, least=2 * largest, fixed=queue_images)
         self._preparer = Preparer(
             embedder, decode_limits, fast=decode_fast, decode_memory=decode_memory
@@ -73,6 +77,17 @@ class EmbeddingService:
     def lost(self) -> bool:
         """Whether only a new process will compute again."""
         return self.batcher.lost or self._preparer.broken
+
+    @property
+    def texts(self) -> TextService | None:
+        """What turns texts into vectors, where the model has that."""
+        return None if isinstance(self._texts, NoTexts) else self._texts
+
+    def require_texts(self) -> TextService:
+        """Return it, or raise the `TextDisabledError` that says why there is none."""
+        if isinstance(self._texts, NoTexts):
+            raise TextDisabledError(f"no texts here: {self._texts.reason}")
+        return self._texts
 
     async def embed(
         self,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from app.engine.protocol import Float32Array, MaybeList, Pixels, UInt8Array, Vectors
+from app.engine.protocol import Float32Array, MaybeList, Vectors
 
 
 class Outputs(Protocol):
@@ -14,7 +14,7 @@ class Outputs(Protocol):
 
     @property
     def last_hidden_state(self) -> torch.Tensor:
-        """A row for each patch."""
+        """A row for each patch or token."""
         ...
 
     @property
@@ -35,12 +35,13 @@ class Batch(NamedTuple):
     """Inputs of one forward: an array, which is written once, to where the device fetches it."""
 
     shape: tuple[int, ...]
-    write: Callable[[UInt8Array], object]
-    """Fills an array of that shape."""
+    write: Callable[[Any], object]
+    """Fills an array of that shape and dtype."""
     beside: tuple[Any, ...] = ()
     """What the tower takes beside the array."""
     split: Callable[[Float32Array], MaybeList] = _keep_whole
     """Gives each image its own rows of `last_hidden_state`."""
+    dtype: torch.dtype = torch.uint8
 
     def collect(self, results: Mapping[str, Float32Array]) -> Vectors:
         """Make vectors of what `pick_wanted` left, once it is in host memory."""
@@ -48,7 +49,8 @@ class Batch(NamedTuple):
         return Vectors(results.get("pooled"), None if patches is None else self.split(patches))
 
 
-Collate = Callable[[Pixels], Batch]
+Collate = Callable[[Any], Batch]
+"""Makes a batch of images or of token ids."""
 
 
 def pick_wanted(outputs: Outputs, patches: bool) -> dict[str, torch.Tensor]:
@@ -61,7 +63,7 @@ def pick_wanted(outputs: Outputs, patches: bool) -> dict[str, torch.Tensor]:
 def run_batch(tower: Tower, device: torch.device, batch: Batch, patches: bool) -> Vectors:
     """Move a batch to the device, compute, and move the vectors back."""
     # From pinned memory a copy is queued like a kernel: nobody waits.
-    inputs = torch.empty(batch.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    inputs = torch.empty(batch.shape, dtype=batch.dtype, pin_memory=device.type == "cuda")
     batch.write(inputs.numpy())
     wanted = pick_wanted(tower(inputs.to(device, non_blocking=True), *batch.beside), patches)
     results = _download(device, *wanted.values())

@@ -1,9 +1,11 @@
 """How many images go into one forward: as many as asked for, or as suit the device and fit in."""
 
+from typing import Any
+
 import structlog
 import torch
 
-from app.engine.protocol import DeviceOutOfMemoryError, StartError, UInt8Array
+from app.engine.protocol import DeviceOutOfMemoryError, StartError
 from app.engine.towers.device import explain_device_errors
 from app.engine.towers.runner import Runner
 
@@ -25,14 +27,14 @@ def pick_max_batch_size(device: torch.device, max_patches: int) -> int:
     return min(max(power_of_two, _IMAGES), _CUDA_MOST_IMAGES)
 
 
-def fit_batch_size(runner: Runner, image: UInt8Array, asked_for: int | None, suitable: int) -> int:
+def fit_batch_size(runner: Runner, one: Any, asked_for: int | None, suitable: int) -> int:
     """Warm up with the largest batch of an image and return its size.
 
     Without a size `asked_for` that is the `suitable` one, halved until it fits. Raises `StartError`
     when the size asked for, or a single image, exceeds the device's memory.
     """
     size = asked_for or suitable
-    while not _fits(runner, image, size):
+    while not _fits(runner, one, size):
         if asked_for or size == 1:
             raise StartError(f"SIGLIP_MAX_BATCH_SIZE={size} exceeds the device's memory")
         _log.warning("largest batch is too large for the device", images=size)
@@ -40,10 +42,10 @@ def fit_batch_size(runner: Runner, image: UInt8Array, asked_for: int | None, sui
     return size
 
 
-def _fits(runner: Runner, image: UInt8Array, size: int) -> bool:
+def _fits(runner: Runner, one: Any, size: int) -> bool:
     try:
         with explain_device_errors():
-            runner.warm_up(image, size)
+            runner.warm_up(one, size)
     except DeviceOutOfMemoryError:
         return False
     return True

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 import torch
@@ -53,7 +54,7 @@ class CompiledRunner:
         """Put a batch off until it is waited for; see `app.engine.towers.runner`."""
         return lambda: self._thread.submit(self._run, pixels, patches).result()
 
-    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+    def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Compile every bucket, or read it from the disk; raises `StartError` when that fails.
 
         The largest comes first: the others then fit into the memory that it took.
@@ -64,7 +65,7 @@ class CompiledRunner:
             try:
                 with explain_device_errors():
                     for _ in range(self._warm_up_calls):
-                        self.begin([image] * bucket, patches=True)()
+                        self.begin([one] * bucket, patches=True)()
             except DeviceOutOfMemoryError:
                 raise
             except Exception as error:  # whatever else it is, there is no compiled tower

@@ -6,10 +6,11 @@ pinned memory, and the vectors of the last go down into it. docs/decisions/0013-
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-from app.engine.protocol import Pixels, UInt8Array, Vectors
+from app.engine.protocol import Vectors
 from app.engine.towers.batch import Batch, Collate, Tower, pick_wanted
 from app.engine.towers.runner import run_largest_batches
 
@@ -33,26 +34,26 @@ class CudaRunner:
         self._idle: list[_PinnedBuffers] = []
         torch.cuda.synchronize(device)  # the tower's weights have come through another stream
 
-    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+    def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Run the largest batches once: first use is slow, and takes the memory that is needed."""
-        run_largest_batches(self, image, max_batch_size)
+        run_largest_batches(self, one, max_batch_size)
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the smallest and the largest batch."""
         return sorted({1, max_batch_size})
 
     @torch.inference_mode()
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
         """Queue a batch and return at once."""
-        batch = self._collate(pixels)
+        batch = self._collate(inputs)
         buffers = self._idle.pop() if self._idle else _PinnedBuffers()
         with torch.cuda.stream(self._upload):  # makes its device the current one as well
-            staged = buffers.take("inputs", batch.shape, torch.uint8)
+            staged = buffers.take("inputs", batch.shape, batch.dtype)
             batch.write(staged.numpy())
-            inputs = staged.to(self._device, non_blocking=True)
+            on_device = staged.to(self._device, non_blocking=True)
         self._compute.wait_stream(self._upload)
         with torch.cuda.stream(self._compute):
-            outputs = self._tower(inputs, *batch.beside)
+            outputs = self._tower(on_device, *batch.beside)
         self._download.wait_stream(self._compute)
         results = pick_wanted(outputs, patches)
         with torch.cuda.stream(self._download):
@@ -62,7 +63,7 @@ class CudaRunner:
             # Blocking: whoever waits sleeps, and spins on no core.
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # of torch
             done.record(self._download)
-        return _PendingVectors(done, batch, copies, (inputs, outputs), buffers, self._idle)
+        return _PendingVectors(done, batch, copies, (on_device, outputs), buffers, self._idle)
 
 
 class _PendingVectors:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
-from app.engine.protocol import Pixels, UInt8Array, Vectors
+from app.engine.protocol import Vectors
 from app.engine.towers.batch import Collate, Tower, join_vectors, run_batch
 from app.engine.towers.core_pool import CorePool
 from app.engine.towers.runner import run_largest_batches
@@ -22,21 +23,21 @@ class PlainRunner:
         self._tower, self._collate, self._device = tower, collate, device
         self._cores = CorePool(device, max_patches)
 
-    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+    def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
         if self._device.type != "cpu":
-            run_largest_batches(self, image, max_batch_size)
+            run_largest_batches(self, one, max_batch_size)
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the sizes of batches to test."""
         return self._cores.test_sizes(max_batch_size)
 
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for."""
-        return partial(self._run, pixels, patches)
+        return partial(self._run, inputs, patches)
 
-    def _run(self, pixels: Pixels, patches: bool) -> Vectors:
-        return join_vectors(self._cores.map(partial(self._forward, patches=patches), pixels))
+    def _run(self, inputs: Any, patches: bool) -> Vectors:
+        return join_vectors(self._cores.map(partial(self._forward, patches=patches), inputs))
 
-    def _forward(self, pixels: Pixels, patches: bool) -> Vectors:
-        return run_batch(self._tower, self._device, self._collate(pixels), patches)
+    def _forward(self, inputs: Any, patches: bool) -> Vectors:
+        return run_batch(self._tower, self._device, self._collate(inputs), patches)

@@ -1,9 +1,9 @@
 """What runs the batches of a loaded tower: the seam between embedder and device."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from app.engine.protocol import Pixels, UInt8Array, Vectors
+from app.engine.protocol import Vectors
 
 
 class Runner(Protocol):
@@ -14,7 +14,7 @@ class Runner(Protocol):
         """How many batches it gains from having begun at a time."""
         ...
 
-    def warm_up(self, image: UInt8Array, max_batch_size: int) -> None:
+    def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Do once, before the first batch, what would make first batches slow or fail.
 
         Raises what torch raises, `StartError` for what no smaller batch would help.
@@ -25,16 +25,15 @@ class Runner(Protocol):
         """Return the sizes of batches to test: alone, and put together."""
         ...
 
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
-        """Begin a batch of uint8 (height, width, 3); calling the result, once, waits for it."""
+    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
+        """Begin a batch of images or texts; calling the result, once, waits for it."""
         ...
 
 
-def run_largest_batches(runner: Runner, image: UInt8Array, max_batch_size: int) -> None:
+def run_largest_batches(runner: Runner, one: Any, max_batch_size: int) -> None:
     """Run as many of the largest batches at a time as there will ever be."""
     waits = [
-        runner.begin([image] * max_batch_size, patches=True)
-        for _ in range(runner.batches_in_flight)
+        runner.begin([one] * max_batch_size, patches=True) for _ in range(runner.batches_in_flight)
     ]
     for wait in waits:
         wait()
