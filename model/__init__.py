@@ -1,9 +1,9 @@
 """SigLIP vision tower in plain PyTorch: configuration, model, image processor, checkpoints."""
 
 from model.batch_feature import BatchFeature
-from model.checkpoint import CheckpointError, HubUnreachableError
-from model.config import ConfigError, SiglipVisionConfig
+from model.config import SiglipVisionConfig
 from model.config_siglip2 import Siglip2VisionConfig
+from model.errors import CheckpointError, ConfigError, HubUnreachableError
 from model.image_processing_siglip import SiglipImageProcessor
 from model.image_processing_siglip2 import Siglip2ImageProcessor
 from model.modeling_siglip2_model import Siglip2VisionModel

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from safetensors import SafetensorError
 
-from model.checkpoint import CheckpointError
+from model.errors import CheckpointError
 
 
 @contextmanager

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from model.config import ConfigError, VisionTowerConfig, read_shape
+from model.config import VisionTowerConfig, read_shape
+from model.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

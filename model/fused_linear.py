@@ -61,21 +61,21 @@ def fused_linear(
     dtype: torch.dtype,
     activation: nn.Module | None = None,
     *,
-    packed: bool = True,
+    compilable: bool = False,
 ) -> nn.Module:
     """Build the fastest linear layer that the device offers; `activation` is a GELU or nothing.
 
-    Packed weights are no tensors that a compiler can read: without `packed` they stay plain.
+    Prepacked weights are no tensors that a compiler can read: `compilable` ones stay plain.
     """
     if dtype == torch.int8:
         return Int8Linear(weight.detach(), bias.detach(), activation)
     # Copies, even of what has the dtype already: a view would keep the checkpoint's file in memory.
     weight, bias = (part.detach().to(device, dtype, copy=True) for part in (weight, bias))
-    packs = packed and device.type == "cpu" and _one_dnn_packs(dtype)
-    return (OneDnnLinear if packs else PlainLinear)(weight, bias, activation)
+    prepacks = not compilable and device.type == "cpu" and _one_dnn_prepacks(dtype)
+    return (OneDnnLinear if prepacks else PlainLinear)(weight, bias, activation)
 
 
-def _one_dnn_packs(dtype: torch.dtype) -> bool:
+def _one_dnn_prepacks(dtype: torch.dtype) -> bool:
     """Tell whether oneDNN stores weights of this dtype in its own layout on this processor."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm  # type: ignore[import-untyped] # brings no types
 
-from model.checkpoint import CheckpointError, HubUnreachableError
+from model.errors import CheckpointError, HubUnreachableError
 
 _log = logging.getLogger(__name__)
 

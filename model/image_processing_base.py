@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from model.batch_feature import BatchFeature
-from model.checkpoint import CheckpointError, find_checkpoint_folder, read_json_if_any
+from model.checkpoint_folder import find_checkpoint_folder, read_json_if_any
 from model.checkpoint_writer import replace_files
-from model.config import ConfigError
+from model.errors import CheckpointError, ConfigError
 from model.image_input import ImageInput, UInt8Array, list_images
 from model.torch_resize import TORCH_MODES, resize_with_torch
 

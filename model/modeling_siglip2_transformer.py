@@ -6,8 +6,8 @@ from torch import nn
 from model.config_siglip2 import Siglip2VisionConfig
 from model.input_checks import check_shape
 from model.modeling_siglip2_embeddings import Siglip2VisionEmbeddings
-from model.modeling_siglip2_encoder import Siglip2Encoder
-from model.modeling_siglip2_pooling_head import Siglip2MultiheadAttentionPoolingHead
+from model.modeling_siglip_vision_encoder import SiglipEncoder
+from model.modeling_siglip_vision_pooling_head import SiglipMultiheadAttentionPoolingHead
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 
 
@@ -20,9 +20,9 @@ class Siglip2VisionTransformer(nn.Module):
     def __init__(self, config: Siglip2VisionConfig) -> None:
         super().__init__()
         self.embeddings = Siglip2VisionEmbeddings(config)
-        self.encoder = Siglip2Encoder(config)
+        self.encoder = SiglipEncoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.head = Siglip2MultiheadAttentionPoolingHead(config) if config.vision_use_head else None
+        self.head = SiglipMultiheadAttentionPoolingHead(config) if config.vision_use_head else None
 
     def forward(
         self,

@@ -1,18 +1,18 @@
-"""Multi-head self-attention of the SigLIP vision tower."""
+"""Multi-head self-attention, the same in every tower."""
 
 import torch
 from torch import nn
 
-from model.config import VisionTowerConfig
+from model.config_encoder import EncoderConfig
 
 
 class SiglipAttention(nn.Module):
-    """Every patch attends to every patch, in `num_attention_heads` subspaces.
+    """Every token attends to every token, in `num_attention_heads` subspaces.
 
     Vaswani et al. 2017, section 3.2; reference class `SiglipAttention`.
     """
 
-    def __init__(self, config: VisionTowerConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_dropout
@@ -28,17 +28,23 @@ class SiglipAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Mix the patches of each image: (batch, patches, hidden) -> (batch, patches, hidden)."""
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Mix the tokens of each image or text: (batch, tokens, hidden) -> the same shape.
+
+        `attention_mask` is true for what may be attended to: (batch, tokens); without, all may.
+        """
         attended = nn.functional.scaled_dot_product_attention(
             self._split_heads(self.q_proj(hidden_states)),
             self._split_heads(self.k_proj(hidden_states)),
             self._split_heads(self.v_proj(hidden_states)),
+            attn_mask=None if attention_mask is None else attention_mask[:, None, None],
             dropout_p=self.dropout if self.training else 0.0,
-        )  # (batch, heads, patches, head_dim)
+        )  # (batch, heads, tokens, head_dim)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _split_heads(self, projected: torch.Tensor) -> torch.Tensor:
-        """(batch, patches, hidden) -> (batch, heads, patches, head_dim)."""
-        batch, patches, _ = projected.shape
-        return projected.view(batch, patches, self.num_heads, -1).transpose(1, 2)
+        """(batch, tokens, hidden) -> (batch, heads, tokens, head_dim)."""
+        batch, tokens, _ = projected.shape
+        return projected.view(batch, tokens, self.num_heads, -1).transpose(1, 2)

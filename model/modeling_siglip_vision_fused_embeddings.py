@@ -22,7 +22,7 @@ class FusedVisionEmbeddings(nn.Module):
         device: torch.device,
         dtype: torch.dtype,
         *,
-        packed: bool = True,
+        compilable: bool = False,
     ) -> None:
         super().__init__()
         self.patch_size = embeddings.patch_size
@@ -31,7 +31,7 @@ class FusedVisionEmbeddings(nn.Module):
         assert convolution.bias is not None  # noqa: S101 # for the type checker: ours has one
         kernel = convolution.weight.permute(0, 2, 3, 1)  # (hidden, rows, columns, channels)
         weight, bias = fold_normalization(kernel.flatten(1, 2), convolution.bias, processor)
-        self.patch_embedding = fused_linear(weight, bias, device, dtype, packed=packed)
+        self.patch_embedding = fused_linear(weight, bias, device, dtype, compilable=compilable)
         self.position_embedding = nn.Buffer(
             embeddings.position_embedding.weight.detach().to(device, dtype, copy=True)
         )

@@ -33,13 +33,17 @@ class FusedPoolingHead(nn.Module):
         self.activation_fn = head.mlp.activation_fn
         self.fc2 = copy_to(head.mlp.fc2, device, torch.float32)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Pool the patches of each image: (batch, patches, hidden) -> float32 (batch, hidden)."""
-        hidden_states = hidden_states.float()
-        return self._pool(hidden_states, hidden_states @ self.score_weight.T)
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Pool the patches of each image: (batch, patches, hidden) -> float32 (batch, hidden).
 
-    def _pool(self, hidden_states: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """(batch, patches, hidden) and (batch, patches, heads) -> (batch, hidden)."""
+        `attention_mask` is true for what may be attended to: (batch, patches); without, all may.
+        """
+        hidden_states = hidden_states.float()
+        scores = hidden_states @ self.score_weight.T  # (batch, patches, heads)
+        if attention_mask is not None:
+            scores = scores.masked_fill(~attention_mask[..., None], -torch.inf)
         means = scores.softmax(1).transpose(1, 2) @ hidden_states  # (batch, heads, hidden)
         values = torch.einsum("bhd,hed->bhe", means, self.value_weight).flatten(1)
         pooled = self.out_proj(values + self.value_bias)

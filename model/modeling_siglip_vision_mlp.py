@@ -1,19 +1,19 @@
-"""Feed-forward block of the SigLIP vision tower."""
+"""Feed-forward block, the same in every tower."""
 
 import torch
 from torch import nn
 
-from model.config import VisionTowerConfig
+from model.config_encoder import EncoderConfig
 from model.initialization import normal_
 
 
 class SiglipMLP(nn.Module):
-    """Two linear layers around a GELU, for each patch alone.
+    """Two linear layers around a GELU, for each token alone.
 
     Hendrycks & Gimpel 2016 (GELU, tanh form); reference class `SiglipMLP`.
     """
 
-    def __init__(self, config: VisionTowerConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         tanh = config.hidden_act == "gelu_pytorch_tanh"
         self.activation_fn = nn.GELU(approximate="tanh" if tanh else "none")

@@ -1,4 +1,4 @@
-"""Attention-pooling head of the SigLIP vision tower."""
+"""Attention-pooling head of the vision towers."""
 
 import torch
 from torch import nn
@@ -34,9 +34,17 @@ class SiglipMultiheadAttentionPoolingHead(nn.Module):
         lecun_normal_(self.attention.out_proj.weight)
         nn.init.zeros_(self.attention.out_proj.bias)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Pool the patches of each image: (batch, patches, hidden) -> (batch, hidden)."""
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Pool the patches of each image: (batch, patches, hidden) -> (batch, hidden).
+
+        `attention_mask` is true for what may be attended to: (batch, patches); without, all may.
+        """
         probe = self.probe.expand(hidden_states.shape[0], -1, -1)  # (batch, 1, hidden)
-        pooled, _ = self.attention(probe, hidden_states, hidden_states, need_weights=False)
+        padding = None if attention_mask is None else ~attention_mask
+        pooled, _ = self.attention(
+            probe, hidden_states, hidden_states, key_padding_mask=padding, need_weights=False
+        )
         pooled = pooled + self.mlp(self.layernorm(pooled))
         return pooled[:, 0]

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from model import CheckpointError, ConfigError, SiglipVisionModel
-from model.checkpoint import check_digests, open_checkpoint
+from model.checkpoint import open_checkpoint
+from model.checkpoint_folder import check_digests
 from tests.model.refusal import refusal
 from tests.reference import edit_vision_config, write_checkpoint
 

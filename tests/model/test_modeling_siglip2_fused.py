@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from model import Siglip2ImageProcessor, Siglip2VisionConfig, Siglip2VisionModel
-from model.modeling_siglip2_fused import FusedSiglip2Transformer, PackedEncoderLayer
+from model.fused_attention import PackedAttention, attend_together
+from model.modeling_siglip2_fused import FusedSiglip2Transformer
 from model.packing import Packing
 from tests.naflex_reference import build_naflex_model, tiny_naflex_config
 
@@ -69,21 +70,12 @@ def test_an_image_gets_the_same_vector_alone_and_packed(
 
 
 @torch.inference_mode()
-def test_attention_on_a_padded_batch_equals_attention_image_by_image(
-    model: Siglip2VisionModel,
-) -> None:
+def test_attention_on_a_padded_batch_equals_attention_image_by_image() -> None:
     """Devices other than the CPU pad; their way is taken here on the CPU."""
-    layer = PackedEncoderLayer(
-        model.vision_model.encoder.layers[0],  # type: ignore[arg-type]
-        CPU,
-        torch.float32,
-    )
-    packing = Packing([3, 7, 5], CPU)
+    attend = PackedAttention(Packing([3, 7, 5], CPU), attend_together)
     qkv = torch.randn(15, 96, generator=torch.Generator().manual_seed(0))
 
-    separate = layer._attend_within_images(qkv, packing)
-
-    torch.testing.assert_close(layer._attend_padded(qkv, packing), separate)
+    torch.testing.assert_close(attend.attend_padded(qkv, 4), attend(qkv, 4))
 
 
 def test_padding_can_be_undone() -> None:

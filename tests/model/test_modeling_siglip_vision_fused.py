@@ -92,7 +92,7 @@ def test_heads_may_go_through_attention_in_groups(
     model = lively_model(num_hidden_layers=2, image_size=64, num_attention_heads=5, hidden_size=80)
     together = fuse(model, torch.bfloat16)(pixels).last_hidden_state
 
-    monkeypatch.setattr("model.modeling_siglip_vision_fused._SCORES_AT_ONCE", scores_at_once)
+    monkeypatch.setattr("model.fused_attention._SCORES_AT_ONCE", scores_at_once)
 
     assert (
         least_cosine(fuse(model, torch.bfloat16)(pixels).last_hidden_state, together.float())
@@ -101,17 +101,17 @@ def test_heads_may_go_through_attention_in_groups(
 
 
 def test_bfloat16_as_another_device_computes_it_stays_as_near(pixels: torch.Tensor) -> None:
-    """Unpacked, without the CPU's own layers and attention: the arithmetic of the CUDA path."""
+    """Without the CPU's own layers and attention: the arithmetic of the CUDA path."""
     model = lively_model()
     expected = model(SiglipImageProcessor().normalize(pixels[:2]))
     fused = FusedVisionTransformer(
-        model.vision_model, SiglipImageProcessor(), CPU, torch.bfloat16, packed=False
+        model.vision_model, SiglipImageProcessor(), CPU, torch.bfloat16, compilable=True
     )
     with sdpa_kernel(
         SDPBackend.MATH
     ):  # the CPU's flash attention asks for AVX-512 where it sees AMX
         result = fused(pixels[:2])
-    assert {type(layer.fc1) for layer in fused.layers} == {PlainLinear}
+    assert {type(layer.fc1) for layer in fused.encoder.layers} == {PlainLinear}
     assert least_cosine(result.pooler_output, expected.pooler_output) >= 0.9999
     assert least_cosine(result.last_hidden_state, expected.last_hidden_state) >= 0.9999
 

@@ -130,7 +130,7 @@ def _fuse(
     """Rearrange a model for inference, which takes its layers, and choose what runs it."""
     fuse = loaded.family.fused_tower
     if compiled:
-        fuse = partial(fuse, packed=False)
+        fuse = partial(fuse, compilable=True)
     tower: Tower = fuse(loaded.model.vision_model, loaded.processor, device, dtype, consume=True)
     collate: Collate = partial(loaded.family.collate, loaded.processor)
     if compiled:

@@ -14,7 +14,7 @@ from app.engine.towers.family import AnyFamily
 from app.engine.towers.fixed_family import FIXED
 from app.engine.towers.naflex_family import NAFLEX
 from model import CheckpointError, ConfigError, HubUnreachableError
-from model.checkpoint import check_digests, find_checkpoint_folder, read_json
+from model.checkpoint_folder import check_digests, find_checkpoint_folder, read_json
 from model.image_processing_base import BaseImageProcessor, read_processor_config
 from model.pretrained import PreTrainedVisionModel
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
-from model.modeling_siglip_vision_fused import FusedEncoderLayer
+from model.modeling_siglip_vision_fused_encoder import FusedEncoderLayer
 from tests.app.answers import post_images
 from tests.app.fake_embedder import RAISES, SPACE, FakeEmbedder
 from tests.app.images import encode, plain_png, scene
@@ -169,7 +169,7 @@ def test_the_engine_is_described_as_it_is_now() -> None:
 def test_a_service_whose_self_test_failed_says_so_and_is_not_ready(
     tiny_checkpoint: ReferenceCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FusedEncoderLayer, "forward", lambda _, hidden_states: hidden_states * 0)
+    monkeypatch.setattr(FusedEncoderLayer, "forward", lambda _, hidden, __: hidden * 0)
     with run_service(Settings(model=str(tiny_checkpoint.folder))) as service:
         health = service.wait_for_status("selftest_failed")
         metrics = scrape(service)

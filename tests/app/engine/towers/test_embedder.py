@@ -13,8 +13,9 @@ from PIL import Image
 from app.engine.embedder import StartError, load_embedder
 from app.engine.protocol import DeviceOutOfMemoryError, UInt8Array
 from app.engine.towers.tower_embedder import TowerEmbedder
-from model import modeling_siglip_vision_fused
-from model.modeling_siglip_vision_fused import FusedEncoderLayer
+from model import fused_attention
+from model.fused_attention import Attend
+from model.modeling_siglip_vision_fused_encoder import FusedEncoderLayer
 from tests.app.answers import cosines
 from tests.app.images import scene
 from tests.app.reference_pipeline import ReferencePipeline
@@ -466,8 +467,10 @@ def test_a_fast_path_that_computes_something_else_is_never_served(
 ) -> None:
     original = FusedEncoderLayer.forward
 
-    def forget_the_residual(layer: FusedEncoderLayer, hidden_states: torch.Tensor) -> torch.Tensor:
-        return original(layer, hidden_states) - hidden_states
+    def forget_the_residual(
+        layer: FusedEncoderLayer, hidden_states: torch.Tensor, attend: Attend
+    ) -> torch.Tensor:
+        return original(layer, hidden_states, attend) - hidden_states
 
     assert (load(checkpoint).info.selftest_cosine or 0) > 0.99999
     monkeypatch.setattr(FusedEncoderLayer, "forward", forget_the_residual)
@@ -478,12 +481,12 @@ def test_a_fast_path_that_computes_something_else_is_never_served(
 def test_a_fast_path_that_confuses_the_images_of_a_batch_is_never_served(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = modeling_siglip_vision_fused._attend_image_by_image
+    original = fused_attention.attend_one_by_one
 
-    def attend_to_the_first(qkv: torch.Tensor) -> torch.Tensor:
-        return original(qkv[:1].expand_as(qkv))
+    def attend_to_the_first(qkv: torch.Tensor, num_heads: int) -> torch.Tensor:
+        return original(qkv[:1].expand_as(qkv), num_heads)
 
-    monkeypatch.setattr(modeling_siglip_vision_fused, "_attend_image_by_image", attend_to_the_first)
+    monkeypatch.setattr(fused_attention, "attend_one_by_one", attend_to_the_first)
 
     assert "self-test failed" in start_error(checkpoint, dtype="bfloat16")
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.engine.embedder import load_embedder
 from app.engine.protocol import Embedder, SelfTestError
-from model.modeling_siglip_vision_fused import FusedEncoderLayer
+from model.modeling_siglip_vision_fused_encoder import FusedEncoderLayer
 from tests.app.answers import cosines
 from tests.app.reference_pipeline import ReferencePipeline
 from tests.instruction_sets import needs_vnni
@@ -111,6 +111,6 @@ def test_a_fast_path_that_computes_something_else_stops_the_start(
     headless: ReferenceCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = FusedEncoderLayer.forward
-    monkeypatch.setattr(FusedEncoderLayer, "forward", lambda self, states: -forward(self, states))
+    monkeypatch.setattr(FusedEncoderLayer, "forward", lambda self, *inputs: -forward(self, *inputs))
     with pytest.raises(SelfTestError, match="self-test failed"):
         load(headless.folder)
