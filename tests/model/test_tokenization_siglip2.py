@@ -1,0 +1,268 @@
+"""SigLIP 2's texts: ids equal the reference's, special tokens are text, and files are refused."""
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from transformers import GemmaTokenizer as ReferenceGemmaTokenizer
+from transformers import Siglip2Tokenizer as ReferenceTokenizer
+
+from model import CheckpointError, Siglip2Tokenizer
+from tests.model.hostile_texts import CHOSEN_TEXTS, TEXTS
+from tests.tokenizer_files import SPECIAL_TOKENS, train_bpe, write_siglip2_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer's files."""
+    folder = tmp_path_factory.mktemp("siglip2-tokenizer")
+    write_siglip2_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> ReferenceTokenizer:
+    return ReferenceTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def gemma(folder: Path) -> ReferenceGemmaTokenizer:
+    """What the reference takes for checkpoints of fixed size: it does not lower-case."""
+    return ReferenceGemmaTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Siglip2Tokenizer:
+    return Siglip2Tokenizer(folder / "tokenizer.json")
+
+
+def reference_ids(reference: Any, text: str, max_length: int, split: bool) -> list[int]:
+    ids: list[int] = reference(
+        text,
+        padding="max_length",
+        max_length=max_length,
+        truncation=True,
+        split_special_tokens=split,
+    ).input_ids
+    return ids
+
+
+def count_tokens(reference: Any, text: str, split: bool) -> int:
+    return len(
+        reference(text, padding=False, truncation=False, split_special_tokens=split).input_ids
+    )
+
+
+def assert_equal_ids(
+    tokenizer: Siglip2Tokenizer, reference: Any, text: str, split: bool = True
+) -> None:
+    """Ids of the full length, and the count of all tokens, are the reference's."""
+    ours = tokenizer.encode(text)
+    length = tokenizer.max_length
+    assert ours.input_ids.tolist() == reference_ids(reference, text, length, split)
+    assert ours.tokens == count_tokens(reference, text, split)
+    assert ours.truncated == (ours.tokens > length)
+
+
+def test_drawn_texts_have_the_ids_of_the_reference(
+    tokenizer: Siglip2Tokenizer, reference: ReferenceTokenizer
+) -> None:
+    @settings(max_examples=2000, derandomize=True, deadline=None, database=None)
+    @given(text=TEXTS)
+    def check(text: str) -> None:
+        assert_equal_ids(tokenizer, reference, text)
+        if not any(token in text for token in (*SPECIAL_TOKENS, "<start_of_turn>")):
+            assert_equal_ids(tokenizer, reference, text, split=False)
+
+    check()
+
+
+def test_drawn_lower_case_texts_have_the_ids_of_gemmas(
+    tokenizer: Siglip2Tokenizer, gemma: ReferenceGemmaTokenizer
+) -> None:
+    """Only the case differs from what the reference takes for checkpoints of fixed size."""
+
+    @settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+    @given(text=TEXTS)
+    def check(text: str) -> None:
+        # Character by character, as the tokenizer does it, so without Python's final sigma.
+        assert_equal_ids(tokenizer, gemma, "".join(character.lower() for character in text))
+
+    check()
+
+
+@pytest.mark.parametrize("text", CHOSEN_TEXTS, ids=range(len(CHOSEN_TEXTS)))
+def test_chosen_texts_have_the_ids_of_the_reference(
+    tokenizer: Siglip2Tokenizer, reference: ReferenceTokenizer, text: str
+) -> None:
+    assert_equal_ids(tokenizer, reference, text)
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 16])
+def test_other_lengths_have_the_ids_of_the_reference(
+    folder: Path, reference: ReferenceTokenizer, max_length: int
+) -> None:
+    tokenizer = Siglip2Tokenizer(folder / "tokenizer.json", max_length=max_length)
+    for text in ("", "a red bicycle", "a red bicycle " * 20):
+        assert_equal_ids(tokenizer, reference, text)
+
+
+def test_upper_case_texts_have_the_ids_of_lower_case(
+    tokenizer: Siglip2Tokenizer, gemma: ReferenceGemmaTokenizer
+) -> None:
+    upper, lower = "A RED BICYCLE", "a red bicycle"
+    assert torch.equal(tokenizer(upper), tokenizer(lower))
+    assert gemma(upper).input_ids != gemma(lower).input_ids
+
+
+def test_a_batch_is_a_tensor_of_full_length(tokenizer: Siglip2Tokenizer) -> None:
+    input_ids = tokenizer(["a red bicycle", "a dog"])
+    assert (input_ids.dtype, input_ids.shape) == (torch.int64, (2, 64))
+    assert torch.equal(input_ids[:1], tokenizer("a red bicycle"))
+    assert input_ids[1].tolist() == tokenizer.encode("a dog").input_ids.tolist()
+    assert tokenizer([]).shape == (0, 64)
+
+
+@pytest.mark.parametrize("token", [*SPECIAL_TOKENS, "<start_of_turn>"])
+def test_a_special_tokens_spelling_is_text(
+    tokenizer: Siglip2Tokenizer, reference: ReferenceTokenizer, token: str
+) -> None:
+    text = f"a {token} dog"
+    special = reference.convert_tokens_to_ids(token)
+    assert special in reference(text).input_ids
+    assert special not in tokenizer.encode(text).input_ids[: tokenizer.encode(text).tokens - 1]
+
+
+def test_tokens_that_another_file_calls_special_are_text(folder: Path) -> None:
+    plain = Siglip2Tokenizer(folder / "tokenizer.json")
+    special = Siglip2Tokenizer(folder / "tokenizer.json", special_tokens=["<table>"])
+    token = plain("<table>")[0, 0]
+    assert plain.encode("<table>").tokens == 2
+    assert token not in special("<table>")
+
+
+def test_merges_that_spell_a_special_token_do_not_make_it(tmp_path: Path) -> None:
+    content = train_bpe()
+    vocab, merges = content["model"]["vocab"], content["model"]["merges"]
+    token = ""
+    for character in "<mask>":
+        vocab.setdefault(character, len(vocab))
+        vocab.setdefault(token + character, len(vocab))
+        if token:
+            merges.insert(len(token) - 1, [token, character])
+        token += character
+    write_siglip2_tokenizer(tmp_path, content)
+    tokenizer = Siglip2Tokenizer(tmp_path / "tokenizer.json")
+    reference = ReferenceTokenizer.from_pretrained(tmp_path)
+    assert vocab["<mask>"] in reference("a <MASK> dog", split_special_tokens=True).input_ids
+    for text in ("a <MASK> dog", "<mask><mask>", "<<mask>>"):
+        assert vocab["<mask>"] not in tokenizer(text)
+    left, right = (tokenizer.encode(part) for part in ("a <", "MASK> dog"))
+    ids = [*left.input_ids[: left.tokens - 1], *right.input_ids[: right.tokens]]
+    assert tokenizer.encode("a <MASK> dog").input_ids[: len(ids)].tolist() == ids
+
+
+def test_settings_of_the_file_are_the_references(
+    tmp_path: Path, reference: ReferenceTokenizer
+) -> None:
+    """Whatever it says of dropout, bytes, unknown tokens and normalising."""
+    content = train_bpe(changes={"normalizer": {"type": "NFKC"}, "pre_tokenizer": None})
+    content["model"] |= {"dropout": 0.9, "byte_fallback": False, "fuse_unk": False}
+    content["model"] |= {"ignore_merges": True, "unk_token": None}
+    write_siglip2_tokenizer(tmp_path, content)
+    tokenizer = Siglip2Tokenizer(tmp_path / "tokenizer.json")
+    for text in CHOSEN_TEXTS:
+        assert_equal_ids(tokenizer, reference, text)
+
+
+def test_a_lone_surrogate_is_refused_without_the_text(tokenizer: Siglip2Tokenizer) -> None:
+    with pytest.raises(ValueError, match="lone surrogate") as caught:
+        tokenizer.encode("secret \ud800")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_threads_get_what_one_gets(tokenizer: Siglip2Tokenizer) -> None:
+    expected = [tokenizer.encode(text).input_ids.tolist() for text in CHOSEN_TEXTS]
+    results: list[list[list[int]]] = []
+
+    def tokenize() -> None:
+        results.append([tokenizer.encode(text).input_ids.tolist() for text in CHOSEN_TEXTS])
+
+    threads = [threading.Thread(target=tokenize) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 4
+
+
+def test_an_id_behind_the_token_table_is_unknown(tmp_path: Path) -> None:
+    """Ids with a gap can pass for fewer than they reach to; a tower would stop at them."""
+    content = train_bpe()
+    rows = len(content["model"]["vocab"])
+    last = next(token for token, id_ in content["model"]["vocab"].items() if id_ == rows - 1)
+    content["model"]["vocab"][last] = 10**6
+    write_siglip2_tokenizer(tmp_path, content)
+    path = tmp_path / "tokenizer.json"
+    text = last.replace("▁", " ")
+    assert 10**6 in Siglip2Tokenizer(path)(text)
+    assert Siglip2Tokenizer(path, vocab_size=rows).encode(text).input_ids[0] == 3
+
+
+def test_a_token_table_too_small_is_refused(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    size = len(json.loads(path.read_text())["model"]["vocab"])
+    Siglip2Tokenizer(path, vocab_size=size)
+    with pytest.raises(CheckpointError, match=f"{size} tokens, the token table only {size - 1}"):
+        Siglip2Tokenizer(path, vocab_size=size - 1)
+    with pytest.raises(CheckpointError, match="special tokens up to 3, the token table only 2"):
+        Siglip2Tokenizer(path, vocab_size=2)
+
+
+def word_level() -> bytes:
+    vocab = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
+    model = {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}
+    return json.dumps(train_bpe() | {"model": model}).encode()
+
+
+def suffixed() -> bytes:
+    content = train_bpe()
+    content["model"]["end_of_word_suffix"] = "</w>"
+    content["model"]["merges"] = []
+    return json.dumps(content).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no readable tokenizer"),
+        (b"{}", "no readable tokenizer"),
+        (b"\xff" * 100, "no readable tokenizer"),
+        (b"[" * 100_000, "no readable tokenizer"),
+        (json.dumps(train_bpe()).encode()[:-100], "no readable tokenizer"),
+        (b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}', "has no <pad>"),
+        (word_level(), "no byte-fallback BPE"),
+        (suffixed(), "no byte-fallback BPE"),
+    ],
+    ids=["empty", "no model", "no text", "deep", "cut", "no tokens", "word level", "suffixes"],
+)
+def test_broken_files_are_refused_in_words(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        Siglip2Tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_the_digest_is_the_files(tokenizer: Siglip2Tokenizer, folder: Path) -> None:
+    content = (folder / "tokenizer.json").read_bytes()
+    assert tokenizer.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_rows_are_of_integers(tokenizer: Siglip2Tokenizer) -> None:
+    assert tokenizer.encode("a dog").input_ids.dtype == np.int64
