@@ -1,15 +1,14 @@
 """The tokenizer of SigLIP 2: Gemma's byte-fallback BPE on lower-cased texts."""
 
 import hashlib
-import re
-from collections.abc import Iterable
-from itertools import pairwise
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.normalizers import Lowercase, Replace, Sequence
-from tokenizers.pre_tokenizers import Split
 
 from model.checkpoint import CheckpointError
 from model.tokenization_base import BaseTokenizer, read_tokenizer_file
@@ -18,6 +17,7 @@ _PAD = "<pad>"
 _EOS = "<eos>"
 _UNK = "<unk>"
 _SPECIAL_TOKENS = (_PAD, _EOS, "<bos>", _UNK, "<mask>")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class Siglip2Tokenizer(BaseTokenizer):
@@ -43,7 +43,13 @@ class Siglip2Tokenizer(BaseTokenizer):
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.max_length = max_length
         self.vocab_size = vocab_size
-        self._tokenizer = _read_tokenizer(content, tokenizer_file)
+        try:
+            self._tokenizer = _build_tokenizer(json.loads(content), {*special_tokens})
+        except Exception as error:  # of any kind: JSON of another shape, or what the library says
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise CheckpointError(
+                f"{tokenizer_file} is no readable BPE tokenizer: {reason}"
+            ) from error
         self.pad_token_id, self.eos_token_id, self.unk_token_id = (
             self._find_token(token, tokenizer_file) for token in (_PAD, _EOS, _UNK)
         )
@@ -53,32 +59,11 @@ class Siglip2Tokenizer(BaseTokenizer):
                 f"{tokenizer_file} has {self._tokenizer.get_vocab_size()} tokens, "
                 f"the token table only {vocab_size} rows"
             )
-        self._take_as_text({*_SPECIAL_TOKENS, *special_tokens})
 
     def _tokenize(self, text: str) -> list[int]:
-        ids = self._merge(text)
-        if self._special_ids.isdisjoint(ids):
-            return ids
-        # Merges spelled a special token: none can where each is cut behind its first character.
-        cuts = [0, *(match.start() + 1 for match in self._special.finditer(text)), len(text)]
-        return [token for start, end in pairwise(cuts) for token in self._merge(text[start:end])]
-
-    def _merge(self, text: str) -> list[int]:
         # `encode` would hold the interpreter's lock, and look for offsets that nobody needs.
         (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return encoding.ids
-
-    def _take_as_text(self, special_tokens: set[str]) -> None:
-        """Have no text make a special token, whether by its spelling or by merges."""
-        added = self._tokenizer.get_added_tokens_decoder().values()
-        special = special_tokens.union(token.content for token in added if token.special)
-        known = sorted(token for token in special if self._tokenizer.token_to_id(token) is not None)
-        self._tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in known])
-        self._tokenizer.encode_special_tokens = True
-        ids = {self._tokenizer.token_to_id(token) for token in known}
-        self._special_ids = ids - {self.unk_token_id}
-        # In a look-ahead, so that one which begins inside another is found too.
-        self._special = re.compile(f"(?={'|'.join(map(re.escape, known))})", re.IGNORECASE)
 
     def _find_token(self, token: str, path: Path) -> int:
         found = self._tokenizer.token_to_id(token)
@@ -87,21 +72,47 @@ class Siglip2Tokenizer(BaseTokenizer):
         return found
 
 
-def _read_tokenizer(content: bytes, path: Path) -> Tokenizer:
-    """Read vocabulary, merges and added tokens; all else is set as the reference sets it."""
-    try:
-        tokenizer = Tokenizer.from_buffer(content)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no readable tokenizer: {error}") from error
-    model = tokenizer.model
-    if not isinstance(model, BPE) or model.continuing_subword_prefix or model.end_of_word_suffix:
-        raise CheckpointError(f"{path} is no byte-fallback BPE, as SigLIP 2's tokenizer is")
-    model.unk_token = _UNK
-    model.byte_fallback = model.fuse_unk = True
-    model.ignore_merges = False
-    model.dropout = None  # which would give the same text other ids each time
+def _build_tokenizer(given: dict[str, Any], special_tokens: set[str]) -> Tokenizer:
+    """Take vocabulary, merges and added tokens; the reference sets all else as it is here.
+
+    It also splits at spaces, of which its normaliser leaves none. Parts are handed over, since the
+    library takes thrice the memory to read a whole file.
+    """
+    added = sorted(given.get("added_tokens", []), key=lambda token: int(token["id"]))
+    special = special_tokens.union(_SPECIAL_TOKENS)
+    special.update(token["content"] for token in added if token.get("special"))
+    tokenizer = Tokenizer(_build_model(given["model"], special))
     tokenizer.normalizer = Sequence([Lowercase(), Replace(" ", "▁")])
-    tokenizer.pre_tokenizer = Split(" ", "merged_with_previous")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    tokenizer.add_tokens([_read_added_token(token) for token in added])
+    for token in added:
+        if tokenizer.token_to_id(token["content"]) != token["id"]:
+            raise ValueError(f"{token['content']!r} is added with another id than the vocabulary's")
+    known = [token for token in sorted(special) if tokenizer.token_to_id(token) is not None]
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in known])
+    tokenizer.encode_special_tokens = True  # as text
     return tokenizer
+
+
+def _read_added_token(given: dict[str, Any]) -> AddedToken:
+    flags = {name: given[name] for name in _FLAGS if name in given}
+    return AddedToken(given["content"], **flags)
+
+
+def _build_model(given: dict[str, Any], special_tokens: set[str]) -> BPE:
+    """Build the BPE without the merges that spell a special token: a text could make it by them."""
+    if given["type"] != "BPE":
+        raise ValueError(f"its model is {given['type']}")
+    if not isinstance(given["vocab"], dict):  # of a string the library reads a file
+        raise TypeError("its vocabulary is no JSON object")
+    spelling = {(token[:cut], token[cut:]) for token in special_tokens for cut in range(len(token))}
+    pairs: Iterator[tuple[str, str]] = (
+        tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in given["merges"]
+    )
+    return BPE(
+        vocab=given["vocab"],
+        merges=[pair for pair in pairs if pair not in spelling],
+        unk_token=_UNK,
+        fuse_unk=True,
+        byte_fallback=True,
+        cache_capacity=0,  # of whole texts, since there are no words here
+    )

@@ -147,34 +147,31 @@ def test_tokens_that_another_file_calls_special_are_text(folder: Path) -> None:
     assert token not in special("<table>")
 
 
-def test_merges_that_spell_a_special_token_do_not_make_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("special", ["<mask>", "<start_of_turn>"])
+def test_merges_that_spell_a_special_token_do_not_make_it(tmp_path: Path, special: str) -> None:
     content = train_bpe()
     vocab, merges = content["model"]["vocab"], content["model"]["merges"]
-    token = ""
-    for character in "<mask>":
-        vocab.setdefault(character, len(vocab))
-        vocab.setdefault(token + character, len(vocab))
-        if token:
-            merges.insert(len(token) - 1, [token, character])
-        token += character
+    for end in range(1, len(special) + 1):
+        vocab.setdefault(special[end - 1], len(vocab))
+        vocab.setdefault(special[:end], len(vocab))
+    merges[:0] = [[special[:end], special[end]] for end in range(1, len(special))]
     write_siglip2_tokenizer(tmp_path, content)
-    tokenizer = Siglip2Tokenizer(tmp_path / "tokenizer.json")
     reference = ReferenceTokenizer.from_pretrained(tmp_path)
-    assert vocab["<mask>"] in reference("a <MASK> dog", split_special_tokens=True).input_ids
-    for text in ("a <MASK> dog", "<mask><mask>", "<<mask>>"):
-        assert vocab["<mask>"] not in tokenizer(text)
-    left, right = (tokenizer.encode(part) for part in ("a <", "MASK> dog"))
-    ids = [*left.input_ids[: left.tokens - 1], *right.input_ids[: right.tokens]]
-    assert tokenizer.encode("a <MASK> dog").input_ids[: len(ids)].tolist() == ids
+    assert reference(special, split_special_tokens=True).input_ids == [vocab[special], 1]
+    tokenizer = Siglip2Tokenizer(tmp_path / "tokenizer.json")
+    expected = [vocab[special[:-1]], vocab[">"]]
+    text = special.upper() + special
+    assert tokenizer(text)[0, :5].tolist() == [*expected, *expected, 1]
 
 
 def test_settings_of_the_file_are_the_references(
     tmp_path: Path, reference: ReferenceTokenizer
 ) -> None:
-    """Whatever it says of dropout, bytes, unknown tokens and normalising."""
+    """Whatever it says of dropout, bytes, unknown tokens, affixes and normalising."""
     content = train_bpe(changes={"normalizer": {"type": "NFKC"}, "pre_tokenizer": None})
+    content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
     content["model"] |= {"dropout": 0.9, "byte_fallback": False, "fuse_unk": False}
-    content["model"] |= {"ignore_merges": True, "unk_token": None}
+    content["model"] |= {"ignore_merges": True, "unk_token": None, "end_of_word_suffix": "</w>"}
     write_siglip2_tokenizer(tmp_path, content)
     tokenizer = Siglip2Tokenizer(tmp_path / "tokenizer.json")
     for text in CHOSEN_TEXTS:
@@ -226,37 +223,39 @@ def test_a_token_table_too_small_is_refused(folder: Path) -> None:
         Siglip2Tokenizer(path, vocab_size=2)
 
 
-def word_level() -> bytes:
-    vocab = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
-    model = {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}
-    return json.dumps(train_bpe() | {"model": model}).encode()
+def changed(**changes: Any) -> bytes:
+    return json.dumps(train_bpe(changes=changes)).encode()
 
 
-def suffixed() -> bytes:
-    content = train_bpe()
-    content["model"]["end_of_word_suffix"] = "</w>"
-    content["model"]["merges"] = []
-    return json.dumps(content).encode()
+def changed_model(**changes: Any) -> bytes:
+    return changed(model=train_bpe()["model"] | changes)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no readable tokenizer"),
-        (b"{}", "no readable tokenizer"),
-        (b"\xff" * 100, "no readable tokenizer"),
-        (b"[" * 100_000, "no readable tokenizer"),
-        (json.dumps(train_bpe()).encode()[:-100], "no readable tokenizer"),
+        (b"", "no readable BPE tokenizer: JSONDecodeError"),
+        (b"[]", "no readable BPE tokenizer"),
+        (b"{}", "no readable BPE tokenizer: KeyError: 'model'"),
+        (b"\xff" * 100, "no readable BPE tokenizer: UnicodeDecodeError"),
+        (b"[" * 100_000, "no readable BPE tokenizer: RecursionError"),
+        (json.dumps(train_bpe()).encode()[:-100], "no readable BPE tokenizer: JSONDecodeError"),
         (b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}', "has no <pad>"),
-        (word_level(), "no byte-fallback BPE"),
-        (suffixed(), "no byte-fallback BPE"),
+        (changed_model(type="Unigram"), "its model is Unigram"),
+        (changed_model(merges=[["a", "none such"]]), "no readable BPE tokenizer"),
+        (changed_model(merges=["a"]), "no readable BPE tokenizer"),
+        (changed_model(vocab={"a": -1}), "no readable BPE tokenizer: TypeError"),
+        (changed_model(vocab="vocab.json", merges="m"), "TypeError: its vocabulary is no JSON"),
+        (changed(added_tokens=[{"id": 7, "content": "<pad>"}]), "'<pad>' is added with another id"),
+        (changed(added_tokens=[{"id": 900, "content": "\ud800"}]), "no readable BPE tokenizer"),
+        (changed(added_tokens=7), "no readable BPE tokenizer: TypeError"),
     ],
-    ids=["empty", "no model", "no text", "deep", "cut", "no tokens", "word level", "suffixes"],
 )
 def test_broken_files_are_refused_in_words(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         Siglip2Tokenizer(tmp_path / "tokenizer.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_digest_is_the_files(tokenizer: Siglip2Tokenizer, folder: Path) -> None:
