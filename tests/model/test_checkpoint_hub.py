@@ -103,7 +103,8 @@ def test_only_safetensors_configuration_and_tokenizer_are_fetched(
     hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_checkpoint.folder, tmp_path, dirs_exist_ok=True)
-    tokenizer = ("spiece.model", "tokenizer.json", "tokenizer_config.json")
+    models = ("spiece.model", "tokenizer.json")
+    tokenizer = ["special_tokens_map.json", *models, "tokenizer_config.json"]
     for name in ("pytorch_model.bin", "tf_model.h5", "README.md", "vocab.txt", *tokenizer):
         (tmp_path / name).write_bytes(b"of any content")
     hub.publish(REPOSITORY, tmp_path)

@@ -20,6 +20,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "unigram": {},
     "byte fallback": {"byte_fallback": True, "vocab_size": 600},
     "merges": {"model_type": "bpe", "vocab_size": 600},
+    "other ids": {"pad_id": -1, "unk_id": 0, "bos_id": 1, "eos_id": 2},
     "stripping nothing": {"remove_extra_whitespaces": False, "add_dummy_prefix": False},
 }
 

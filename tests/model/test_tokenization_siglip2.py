@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -183,21 +182,6 @@ def test_a_lone_surrogate_is_refused_without_the_text(tokenizer: Siglip2Tokenize
         tokenizer.encode("secret \ud800")
     assert "secret" not in str(caught.value)
     assert caught.value.__suppress_context__
-
-
-def test_threads_get_what_one_gets(tokenizer: Siglip2Tokenizer) -> None:
-    expected = [tokenizer.encode(text).input_ids.tolist() for text in CHOSEN_TEXTS]
-    results: list[list[list[int]]] = []
-
-    def tokenize() -> None:
-        results.append([tokenizer.encode(text).input_ids.tolist() for text in CHOSEN_TEXTS])
-
-    threads = [threading.Thread(target=tokenize) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [expected] * 4
 
 
 def test_an_id_behind_the_token_table_is_unknown(tmp_path: Path) -> None:

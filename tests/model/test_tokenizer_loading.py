@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import SiglipTokenizer as ReferenceSiglipTokenizer
 
 from model import CheckpointError, Siglip2Tokenizer, SiglipTokenizer, load_tokenizer
 from tests.hub_server import HubServer
+from tests.model.hostile_texts import CHOSEN_TEXTS
 from tests.tokenizer_files import train_bpe, write_siglip2_tokenizer, write_siglip_tokenizer
 
 Kind = type[SiglipTokenizer | Siglip2Tokenizer]
@@ -88,6 +90,16 @@ def test_the_length_is_that_of_the_position_table(
     if config is not None:
         write_json(tmp_path / "config.json", config)
     assert load_tokenizer(tmp_path)("a red bicycle").shape == (1, max_length)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_threads_get_what_one_gets(tmp_path: Path, kind: Kind) -> None:
+    WRITERS[kind](tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    expected = tokenizer(CHOSEN_TEXTS).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: tokenizer(CHOSEN_TEXTS).tolist(), range(8)))
+    assert results == [expected] * 8
 
 
 def test_what_the_reference_saved_loads(tmp_path: Path) -> None:
