@@ -99,15 +99,18 @@ def test_the_commit_is_reported_however_it_was_named(
     assert opened.revision == commit
 
 
-def test_only_safetensors_and_configuration_are_fetched(
+def test_only_safetensors_configuration_and_tokenizer_are_fetched(
     hub: HubServer, tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_checkpoint.folder, tmp_path, dirs_exist_ok=True)
-    for name in ("pytorch_model.bin", "tf_model.h5", "README.md", "tokenizer.json"):
-        (tmp_path / name).write_bytes(b"unwanted")
+    models = ("spiece.model", "tokenizer.json")
+    tokenizer = ["special_tokens_map.json", *models, "tokenizer_config.json"]
+    for name in ("pytorch_model.bin", "tf_model.h5", "README.md", "vocab.txt", *tokenizer):
+        (tmp_path / name).write_bytes(b"of any content")
     hub.publish(REPOSITORY, tmp_path)
     fetched = sorted(path.name for path in open_checkpoint(REPOSITORY).folder.iterdir())
-    assert fetched == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    weights = ["config.json", "model.safetensors", "preprocessor_config.json"]
+    assert fetched == [*weights, *tokenizer]
 
 
 def test_a_folder_of_the_same_name_is_preferred(

@@ -1,0 +1,116 @@
+"""Which tokenizer a checkpoint has, and how long its texts are."""
+
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import CheckpointError, find_checkpoint_folder, read_json_if_any
+from model.tokenization_siglip import SiglipTokenizer
+from model.tokenization_siglip2 import Siglip2Tokenizer
+
+_SIGLIP_FILE = "spiece.model"
+_SIGLIP2_FILE = "tokenizer.json"
+_SIGLIP2_CLASSES = ("Gemma", "Siglip2")
+
+# What a config.json leaves out, as the reference fills it in.
+_MAX_POSITIONS = 64
+_VOCAB_SIZE = 32000
+_LARGEST_COUNT = 2**24
+
+
+def load_tokenizer(
+    name_or_path: str | PathLike[str], revision: str | None = None
+) -> SiglipTokenizer | Siglip2Tokenizer:
+    """Load the tokenizer of a checkpoint in a local folder or on the hub.
+
+    Its length and the size of the token table are read from config.json. A folder without one, as
+    the reference writes of a tokenizer alone, has 64 tokens, and no table to compare with.
+
+    Raises `CheckpointError` when there is no tokenizer, or one that is broken or does not fit, and
+    `HubUnreachableError` when only the network is at fault.
+    """
+    folder, _ = find_checkpoint_folder(name_or_path, revision)
+    config = read_json_if_any(folder / "config.json")
+    max_length, vocab_size = _read_sizes(config, folder)
+    options = read_json_if_any(folder / "tokenizer_config.json") or {}
+    if _choose_file(folder, config or {}, options) == _SIGLIP_FILE:
+        lower = _read_flag(options, "do_lower_case", folder)
+        return SiglipTokenizer(
+            folder / _SIGLIP_FILE,
+            max_length=max_length,
+            vocab_size=vocab_size,
+            do_lower_case=lower,
+        )
+    special_tokens_map = read_json_if_any(folder / "special_tokens_map.json") or {}
+    special = {*_special_tokens(options), *_special_tokens(special_tokens_map)}
+    return Siglip2Tokenizer(
+        folder / _SIGLIP2_FILE,
+        max_length=max_length,
+        vocab_size=vocab_size,
+        special_tokens=special,
+    )
+
+
+def _choose_file(folder: Path, config: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return the one tokenizer file of a folder, or of two the one that its texts are made for.
+
+    First-generation checkpoints that were converted have both, and only spiece.model gives the
+    reference's ids; one of SigLIP 2 says so by its model type or its tokenizer's class.
+    """
+    try:
+        present = {path.name for path in folder.iterdir() if path.is_file()}
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror or error}") from error
+    if not present & {_SIGLIP_FILE, _SIGLIP2_FILE}:
+        raise CheckpointError(f"{folder} has no tokenizer: {_SIGLIP_FILE} or {_SIGLIP2_FILE}")
+    if str(config.get("model_type", "")).startswith("siglip2"):
+        if _SIGLIP2_FILE not in present:
+            raise CheckpointError(f"{folder} has no {_SIGLIP2_FILE}, which SigLIP 2 needs")
+        return _SIGLIP2_FILE
+    if present >= {_SIGLIP_FILE, _SIGLIP2_FILE}:
+        named = str(options.get("tokenizer_class", "")).startswith(_SIGLIP2_CLASSES)
+        return _SIGLIP2_FILE if named else _SIGLIP_FILE
+    return _SIGLIP_FILE if _SIGLIP_FILE in present else _SIGLIP2_FILE
+
+
+def _read_sizes(config: Mapping[str, Any] | None, folder: Path) -> tuple[int, int | None]:
+    """Return the tokens of a text, and the rows of the token table where there is one.
+
+    A text tower that was saved alone has them at the top.
+    """
+    if config is None:
+        return _MAX_POSITIONS, None
+    given = config.get("text_config", config)
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise CheckpointError(f"{folder / 'config.json'}: text_config is no JSON object")
+    max_length = _read_count(given, "max_position_embeddings", _MAX_POSITIONS, folder)
+    return max_length, _read_count(given, "vocab_size", _VOCAB_SIZE, folder)
+
+
+def _read_count(given: Mapping[str, Any], name: str, default: int, folder: Path) -> int:
+    value = given.get(name, default)
+    if type(value) is not int or not 1 <= value <= _LARGEST_COUNT:
+        raise CheckpointError(f"{folder / 'config.json'}: {name} is no number of tokens")
+    return value
+
+
+def _read_flag(options: Mapping[str, Any], name: str, folder: Path) -> bool:
+    value = options.get(name, True)
+    if not isinstance(value, bool):
+        raise CheckpointError(
+            f"{folder / 'tokenizer_config.json'}: {name} is neither true nor false"
+        )
+    return value
+
+
+def _special_tokens(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the special tokens that a JSON file names, each a string or an object with one."""
+    for key, value in options.items():
+        if key.endswith(("_token", "_special_tokens")):
+            tokens = value if isinstance(value, list) else [value]
+            for token in tokens:
+                content = token.get("content") if isinstance(token, dict) else token
+                if isinstance(content, str) and content:
+                    yield content
