@@ -29,6 +29,12 @@ def configure_allocators() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE_BYTES)
 
 
+def give_back_memory() -> None:
+    """Give back what has been freed and is kept, as far as the C library can."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def use_huge_pages() -> None:
     """Let torch ask for huge pages, unless its environment says otherwise: docs/performance.md.
 

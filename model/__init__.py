@@ -10,8 +10,6 @@ from model.modeling_siglip2_model import Siglip2VisionModel
 from model.modeling_siglip_vision_model import SiglipVisionModel
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 from model.tokenization_base import TokenizedText
-from model.tokenization_siglip import SiglipTokenizer
-from model.tokenization_siglip2 import Siglip2Tokenizer
 from model.tokenizer_loading import load_tokenizer
 
 __all__ = [
@@ -21,11 +19,9 @@ __all__ = [
     "ConfigError",
     "HubUnreachableError",
     "Siglip2ImageProcessor",
-    "Siglip2Tokenizer",
     "Siglip2VisionConfig",
     "Siglip2VisionModel",
     "SiglipImageProcessor",
-    "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
     "TokenizedText",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.checkpoint import CheckpointError
+from model.errors import CheckpointError
 
 # The largest published one, of 256,000 tokens, has 34 MB.
 _MAX_FILE_BYTES = 128 * 2**20

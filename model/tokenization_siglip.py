@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 
-from model.checkpoint import CheckpointError
+from model.errors import CheckpointError
 from model.tokenization_base import BaseTokenizer, read_tokenizer_file
 
 _WORD_START = "▁"

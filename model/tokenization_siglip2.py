@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.normalizers import Lowercase, Replace, Sequence
 
-from model.checkpoint import CheckpointError
+from model.errors import CheckpointError
 from model.tokenization_base import BaseTokenizer, read_tokenizer_file
 
 _PAD = "<pad>"

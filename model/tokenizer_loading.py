@@ -5,9 +5,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import CheckpointError, find_checkpoint_folder, read_json_if_any
-from model.tokenization_siglip import SiglipTokenizer
-from model.tokenization_siglip2 import Siglip2Tokenizer
+from model.checkpoint_folder import find_checkpoint_folder, read_json_if_any
+from model.errors import CheckpointError
+from model.tokenization_base import BaseTokenizer
 
 _SIGLIP_FILE = "spiece.model"
 _SIGLIP2_FILE = "tokenizer.json"
@@ -21,7 +21,7 @@ _LARGEST_COUNT = 2**24
 
 def load_tokenizer(
     name_or_path: str | PathLike[str], revision: str | None = None
-) -> SiglipTokenizer | Siglip2Tokenizer:
+) -> BaseTokenizer:
     """Load the tokenizer of a checkpoint in a local folder or on the hub.
 
     Its length and the size of the token table are read from config.json. A folder without one, as
@@ -35,6 +35,9 @@ def load_tokenizer(
     max_length, vocab_size = _read_sizes(config, folder)
     options = read_json_if_any(folder / "tokenizer_config.json") or {}
     if _choose_file(folder, config or {}, options) == _SIGLIP_FILE:
+        # Each needs a library of its own, which who serves no texts can do without.
+        from model.tokenization_siglip import SiglipTokenizer
+
         lower = _read_flag(options, "do_lower_case", folder)
         return SiglipTokenizer(
             folder / _SIGLIP_FILE,
@@ -42,6 +45,8 @@ def load_tokenizer(
             vocab_size=vocab_size,
             do_lower_case=lower,
         )
+    from model.tokenization_siglip2 import Siglip2Tokenizer
+
     special_tokens_map = read_json_if_any(folder / "special_tokens_map.json") or {}
     special = {*_special_tokens(options), *_special_tokens(special_tokens_map)}
     return Siglip2Tokenizer(
@@ -50,6 +55,11 @@ def load_tokenizer(
         vocab_size=vocab_size,
         special_tokens=special,
     )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder has a tokenizer's file."""
+    return any((folder / name).is_file() for name in (_SIGLIP_FILE, _SIGLIP2_FILE))
 
 
 def _choose_file(folder: Path, config: Mapping[str, Any], options: Mapping[str, Any]) -> str:

@@ -110,9 +110,9 @@ class TokenizedText(NamedTuple):
     input_ids: Int64Array
     """(max_tokens,), padded."""
     tokens: int
-    """How many of them are not padding."""
+    """How many the whole text has, with the token that ends it."""
     truncated: bool
-    """Whether the text had more."""
+    """Whether some of them were cut off."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _tokenize(text: str) -> TokenizedText:
     ids = np.zeros(MAX_TOKENS, np.int64)
     codes = [ord(character) for character in text[:MAX_TOKENS]]
     ids[: len(codes)] = codes
-    return TokenizedText(ids, len(codes), len(text) > MAX_TOKENS)
+    return TokenizedText(ids, len(text), len(text) > MAX_TOKENS)
 
 
 def _read(ids: np.ndarray) -> str:

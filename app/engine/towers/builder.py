@@ -1,9 +1,10 @@
 """How a model becomes an embedder: load, reference, fuse, warm up, test."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -11,15 +12,15 @@ from app.engine.protocol import Embedder, ModelInfo, StartError, UInt8Array, Vec
 from app.engine.towers.batch import Collate, Tower
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.compiled import CompiledRunner
-from app.engine.towers.cuda import CudaRunner
 from app.engine.towers.device import configure_device, pick_device, pick_dtype
 from app.engine.towers.fingerprint import space_of
 from app.engine.towers.loading import LoadedModel, load_plain_model
-from app.engine.towers.plain import PlainRunner
+from app.engine.towers.runners import pick_runner
 from app.engine.towers.reference import embed_plainly, in_float32
 from app.engine.towers.runner import Runner
 from app.engine.towers.selftest import check_against_reference
-from app.engine.towers.tower_embedder import TowerEmbedder
+from app.engine.towers.tower_embedder import Embed, ImageTowerEmbedder
+from model.image_processing_base import BaseImageProcessor
 
 # In a smaller model the threads' meeting after each step takes longer than the step.
 _FEWEST_PARALLEL_WEIGHTS = 5_000_000
@@ -61,12 +62,15 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     space, expected = _fingerprint_and_embed(loaded, torch_dtype, test_images)
     info = _describe(loaded, space, torch_device, torch_dtype)
     runner = _fuse(loaded, torch_device, torch_dtype, info.max_patches, compiled=compiled)
-    processor, load_again = loaded.processor, loaded.load_again
+    processor = loaded.processor
+    load_reference = partial(_load_reference, loaded.load_again, processor)
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
     suitable = pick_max_batch_size(torch_device, info.max_patches)
     size = fit_batch_size(runner, test_images[0], max_batch_size, suitable)
-    embedder = TowerEmbedder(replace(info, max_batch_size=size), processor, runner, load_again)
+    embedder = ImageTowerEmbedder(
+        replace(info, max_batch_size=size), processor, runner, load_reference
+    )
     cosine = check_against_reference(
         embedder.embed, test_images, expected, runner.test_sizes(size), info.dtype
     )
@@ -131,10 +135,14 @@ def _fuse(
     fuse = loaded.family.fused_tower
     if compiled:
         fuse = partial(fuse, compilable=True)
-    tower: Tower = fuse(loaded.model.vision_model, loaded.processor, device, dtype, consume=True)
+    tower: Tower = fuse(
+        loaded.model.vision_model, loaded.processor, device, dtype, consume=True
+    )
     collate: Collate = partial(loaded.family.collate, loaded.processor)
     if compiled:
         return CompiledRunner(tower, collate, device)
-    if device.type == "cuda":
-        return CudaRunner(tower, collate, device)
-    return PlainRunner(tower, collate, device, max_patches)
+    return pick_runner(tower, collate, device, max_patches)
+
+
+def _load_reference(load_again: Callable[[], Any], processor: BaseImageProcessor) -> Embed:
+    return partial(embed_plainly, load_again().float(), processor)

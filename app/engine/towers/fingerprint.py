@@ -14,9 +14,13 @@ from typing import Any
 import torch
 
 from app.engine.towers.loading import LoadedModel
+from model import SiglipTextModel
+from model.tokenization_base import BaseTokenizer
 
 # Raise it when a change to intake/ or to the resize changes the pixels of some image.
 _PIXEL_RULES = 1
+# Raise it when texts are cleaned otherwise, and so become other tokens.
+_TEXT_RULES = 1
 # What resizes also tells how images are decoded: by another name once that gives other pixels.
 _DECODE = MappingProxyType({"pil": "exact", "torch": "fast-2"})
 _CONFIG = (
@@ -29,6 +33,17 @@ _CONFIG = (
     "hidden_act",
     "layer_norm_eps",
     "vision_use_head",
+)
+_TEXT_CONFIG = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_act",
+    "layer_norm_eps",
+    "vocab_size",
+    "max_position_embeddings",
+    "projection_size",
 )
 _PROCESSOR = ("rescale_factor", "image_mean", "image_std")
 
@@ -47,6 +62,23 @@ def space_of(loaded: LoadedModel, dtype: torch.dtype) -> str:
     )
 
 
+def text_space_of(
+    image_space: str,
+    model: SiglipTextModel,
+    tokenizer: BaseTokenizer,
+    dtype: torch.dtype,
+) -> str:
+    """Return what a text's vector depends on beside the text, computed in `dtype`."""
+    content = {
+        "weights": hash_weights(model.text_model.state_dict()),
+        "architecture": _read_fields(model.config, *_TEXT_CONFIG) | {"dtype": str(dtype)},
+        "tokenizer": {"class": type(tokenizer).__name__, "sha256": tokenizer.sha256},
+        "tokens": tokenizer.max_length,
+        "text_rules": _TEXT_RULES,
+    }
+    return f"{image_space.rpartition(':')[0]}:text:{_digest(content)}"
+
+
 def fingerprint_space(
     name: str, weights_sha256: str, architecture: Mapping[str, Any], processor: Mapping[str, Any]
 ) -> str:
@@ -61,8 +93,7 @@ def fingerprint_space(
         "pixel_rules": _PIXEL_RULES,
         "pooling": "attention",
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"{name}:{digest[:12]}"
+    return f"{name}:{_digest(content)}"
 
 
 def hash_weights(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -72,6 +103,10 @@ def hash_weights(tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _read_fields(record: object, *names: str) -> dict[str, Any]:

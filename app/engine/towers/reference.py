@@ -1,26 +1,38 @@
 """The plain forward of a model, in float32 on the CPU: what the fast one is held to."""
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import nn
 
-from app.engine.protocol import Pixels, Vectors
+from app.engine.protocol import Int64Array, Pixels, Vectors
+from model import SiglipTextModel
 from model.image_processing_base import BaseImageProcessor
 from model.pretrained import PreTrainedVisionModel
 
-Model = PreTrainedVisionModel[Any]
+Model = TypeVar("Model", bound=nn.Module)
 
 
-def in_float32(model: Model) -> Model:
-    """Return the model, or a copy that computes in float32; its weights stay as in their file."""
+def in_float32(model: Model, shared: Sequence[torch.Tensor] = ()) -> Model:
+    """Return the model, or a copy that computes in float32; its weights stay as in their file.
+
+    Those `shared` are neither copied nor cast: a table is only looked up.
+    """
     if all(weight.dtype == torch.float32 for weight in model.parameters()):
         return model
-    return copy.deepcopy(model).float()
+    own = copy.deepcopy(model, {id(weight): weight for weight in shared})
+    for parameter in own.parameters():
+        if not any(parameter is weight for weight in shared):
+            parameter.data = parameter.data.float()
+    return own
 
 
 @torch.inference_mode()
-def embed_plainly(model: Model, processor: BaseImageProcessor, pixels: Pixels) -> Vectors:
+def embed_plainly(
+    model: PreTrainedVisionModel[Any], processor: BaseImageProcessor, pixels: Pixels) -> Vectors:
     """Compute what the processor's `resize` gave with the plain modules."""
     inputs = processor.collate(list(pixels))
     outputs = model(inputs)
@@ -30,3 +42,10 @@ def embed_plainly(model: Model, processor: BaseImageProcessor, pixels: Pixels) -
         lengths = mask.sum(1).tolist()
         patches = [rows[:length] for rows, length in zip(patches, lengths, strict=True)]
     return Vectors(None if pooled is None else pooled.numpy(), patches)
+
+
+@torch.inference_mode()
+def embed_texts_plainly(model: SiglipTextModel, input_ids: Sequence[Int64Array]) -> Vectors:
+    """Compute token ids, a row of each text, with the plain modules."""
+    pooled: torch.Tensor = model(torch.from_numpy(np.stack(input_ids))).pooler_output
+    return Vectors(pooled.float().numpy())

@@ -1,37 +1,79 @@
-"""A loaded model of any family behind the engine."""
+"""A loaded tower behind the engine, of images or of texts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PIL import Image
 
-from app.engine.protocol import ModelInfo, Pending, Pixels, UInt8Array, Vectors
+from app.engine.protocol import (
+    ModelInfo,
+    Pending,
+    TextInfo,
+    TokenizedText,
+    UInt8Array,
+    Vectors,
+)
 from app.engine.towers.device import explain_device_errors
-from app.engine.towers.reference import embed_plainly
 from app.engine.towers.runner import Runner
 from app.intake.decode_process import PillowResize
 from model.image_processing_base import BaseImageProcessor
-from model.pretrained import PreTrainedVisionModel
+from model.tokenization_base import BaseTokenizer
+
+Embed = Callable[[Any], Vectors]
 
 
 class TowerEmbedder:
-    """A tower with its image processor; see `app.engine.protocol.Embedder`.
+    """A tower and what runs it; see `app.engine.protocol.BatchEmbedder`.
 
-    `load_again` reads the weights once more, for a plain forward in float32 on the CPU.
+    `load_reference` reads the weights once more, for a plain forward in float32 on the CPU. Without
+    it the tower computes in float32 itself.
     """
+
+    def __init__(self, runner: Runner, load_reference: Callable[[], Embed] | None) -> None:
+        self._runner = runner
+        self._load_reference = load_reference
+        self._reference: Embed | None = None
+
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches to begin before waiting for the first."""
+        return self._runner.batches_in_flight
+
+    def begin(self, inputs: Any, /, patches: bool = False) -> Pending:
+        """Begin a batch; call the result, once, for its vectors.
+
+        Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
+        """
+        with explain_device_errors():
+            return explain_device_errors()(self._runner.begin(inputs, patches))
+
+    def embed(self, inputs: Any, /, patches: bool = False) -> Vectors:
+        """Compute a batch; same errors as `begin`."""
+        return self.begin(inputs, patches)()
+
+    def embed_in_float32(self, inputs: Any, /, patches: bool = False) -> Vectors:
+        """Compute the same with the reference forward: for the rare input that overflows."""
+        if self._load_reference is None:
+            return self.embed(inputs, patches)
+        if self._reference is None:
+            self._reference = self._load_reference()
+        vectors = self._reference(inputs)
+        return vectors if patches else vectors._replace(patches=None)
+
+
+class ImageTowerEmbedder(TowerEmbedder):
+    """An image tower with its processor; see `app.engine.protocol.Embedder`."""
 
     def __init__(
         self,
         info: ModelInfo,
         processor: BaseImageProcessor,
         runner: Runner,
-        load_again: Callable[[], PreTrainedVisionModel[Any]],
+        load_reference: Callable[[], Embed],
     ) -> None:
+        super().__init__(runner, None if info.dtype == "float32" else load_reference)
         self.info = info
         self._processor = processor
-        self._runner = runner
-        self._load_again = load_again
-        self._reference: PreTrainedVisionModel[Any] | None = None
 
     def resize(self, image: Image.Image) -> UInt8Array:
         """Bring upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
@@ -44,28 +86,22 @@ class TowerEmbedder:
         height, width = self._processor.target_size(size[1], size[0])
         return PillowResize((width, height), self._processor.resample)
 
-    @property
-    def batches_in_flight(self) -> int:
-        """How many batches to begin before waiting for the first."""
-        return self._runner.batches_in_flight
 
-    def begin(self, pixels: Pixels, patches: bool = False) -> Pending:
-        """Begin a batch of what `resize` gave; call the result, once, for its vectors.
+class TextTowerEmbedder(TowerEmbedder):
+    """A text tower with its tokenizer; see `app.engine.protocol.TextEmbedder`."""
 
-        Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
-        """
-        with explain_device_errors():
-            return explain_device_errors()(self._runner.begin(pixels, patches))
+    def __init__(
+        self,
+        info: TextInfo,
+        tokenizer: BaseTokenizer,
+        runner: Runner,
+        load_reference: Callable[[], Embed],
+    ) -> None:
+        super().__init__(runner, None if info.dtype == "float32" else load_reference)
+        self.info = info
+        self._tokenizer = tokenizer
 
-    def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
-        """Compute what `resize` gave: a batch in one array, or a list; same errors as `begin`."""
-        return self.begin(pixels, patches)()
-
-    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
-        """Compute the same with the reference forward: for the rare image that overflows."""
-        if self.info.dtype == "float32":
-            return self.embed(pixels, patches)
-        if self._reference is None:
-            self._reference = self._load_again().float()
-        vectors = embed_plainly(self._reference, self._processor, pixels)
-        return vectors if patches else vectors._replace(patches=None)
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Make token ids of texts."""
+        encoded = map(self._tokenizer.encode, texts)
+        return [TokenizedText(one.input_ids, one.tokens, one.truncated) for one in encoded]

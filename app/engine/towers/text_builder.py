@@ -1,0 +1,127 @@
+"""How the text side of a checkpoint becomes an embedder: the steps of `builder`, for texts."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+
+from app.allocator import give_back_memory
+from app.engine.protocol import Int64Array, NoTexts, TextEmbedder, TextInfo
+from app.engine.towers.batch import Batch
+from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
+from app.engine.towers.device import pick_device, pick_dtype
+from app.engine.towers.fingerprint import text_space_of
+from app.engine.towers.reference import embed_texts_plainly, in_float32
+from app.engine.towers.runners import pick_runner
+from app.engine.towers.selftest import check_against_reference
+from app.engine.towers.tower_embedder import Embed, TextTowerEmbedder
+from model import CheckpointError, ConfigError, SiglipTextModel, load_tokenizer
+from model.checkpoint import Checkpoint, open_checkpoint
+from model.modeling_siglip_text_fused import FusedTextTransformer
+from model.modeling_siglip_text_model import has_text_tower
+from model.tokenization_base import BaseTokenizer
+from model.tokenizer_loading import has_tokenizer
+
+_log = structlog.get_logger(__name__)
+
+# On the CPU: as much work as a batch of images, so that neither line waits longer for the other.
+_TEXTS = 24
+_TEST_TEXTS = ("a photo of a red bicycle", "zwei Katzen im Schnee")
+
+
+def load_text_embedder(
+    model: str, image_space: str, device: str, dtype: str, revision: str | None = None
+) -> TextEmbedder | NoTexts:
+    """Load the text side of a checkpoint whose image side, in `image_space`, has been loaded.
+
+    It is never compiled; and where the image side is int8, it is bfloat16. Raises `StartError` when
+    it does not compute what its weights say.
+    """
+    torch_device = pick_device(device)
+    torch_dtype = pick_dtype(dtype, torch_device)
+    if torch_dtype == torch.int8:
+        torch_dtype = torch.bfloat16
+    try:
+        checkpoint = open_checkpoint(model, revision)
+        if not has_text_tower(checkpoint):
+            return NoTexts("the checkpoint has no text tower")
+        if not has_tokenizer(checkpoint.folder):
+            return NoTexts("the checkpoint has no tokenizer")
+        return _build(checkpoint, image_space, torch_device, torch_dtype)
+    except (CheckpointError, ConfigError) as error:
+        _log.warning("the text side cannot be used", reason=str(error))
+        return NoTexts("the checkpoint's text side cannot be used; the log says why")
+
+
+def _build(
+    checkpoint: Checkpoint, image_space: str, device: torch.device, dtype: torch.dtype
+) -> TextTowerEmbedder:
+    tokenizer = _load_tokenizer(checkpoint.folder)
+    load_again = partial(SiglipTextModel.from_pretrained, checkpoint.folder)
+    # Hashing goes through the whole token table. It is of a mapping of its own, so that this memory
+    # goes with it; later on the table is looked up only.
+    text_space = text_space_of(image_space, load_again(), tokenizer, dtype)
+    plain = load_again()
+    test_ids = [tokenizer.encode(text).input_ids for text in _TEST_TEXTS]
+    expected = embed_texts_plainly(_in_float32(plain), test_ids)
+    tower = FusedTextTransformer(plain.text_model, device, dtype, consume=True)
+    config = plain.config
+    del plain
+    runner = pick_runner(tower, _collate_texts, device, tokenizer.max_length)
+    suitable = _TEXTS if device.type == "cpu" else pick_max_batch_size(device, tokenizer.max_length)
+    scale, bias = _read_logit_scale_and_bias(checkpoint)
+    info = TextInfo(
+        text_space=text_space,
+        dim=config.projection_size,
+        max_tokens=tokenizer.max_length,
+        dtype=str(dtype).removeprefix("torch."),
+        logit_scale=scale,
+        logit_bias=bias,
+        max_batch_size=fit_batch_size(runner, test_ids[0], None, suitable),
+    )
+    embedder = TextTowerEmbedder(info, tokenizer, runner, partial(_load_reference, load_again))
+    sizes = runner.test_sizes(info.max_batch_size)
+    cosine = check_against_reference(
+        lambda ids, _: embedder.embed(ids), test_ids, expected, sizes, info.dtype
+    )
+    embedder.info = replace(info, selftest_cosine=cosine)
+    return embedder
+
+
+def _load_tokenizer(folder: Path) -> BaseTokenizer:
+    # It would start threads for what takes microseconds.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tokenizer = load_tokenizer(folder)
+    give_back_memory()  # reading takes several times of what is kept
+    return tokenizer
+
+
+def _collate_texts(input_ids: Sequence[Int64Array]) -> Batch:
+    """Make one array of token ids: int64 (batch, tokens)."""
+    shape = (len(input_ids), len(input_ids[0]))
+    return Batch(
+        shape, lambda out: np.stack(list(input_ids), out=out, casting="no"), dtype=torch.int64
+    )
+
+
+def _read_logit_scale_and_bias(checkpoint: Checkpoint) -> tuple[float | None, float | None]:
+    """Return what makes probabilities of cosines, None for a checkpoint without."""
+    names = ("logit_scale", "logit_bias")
+    if not checkpoint.has_tensors(names):
+        return None, None
+    read = checkpoint.read_tensors({name: torch.Size([1]) for name in names})
+    return float(read["logit_scale"]), float(read["logit_bias"])
+
+
+def _in_float32(model: SiglipTextModel) -> SiglipTextModel:
+    """Return a model that computes in float32; its token table stays in the checkpoint's file."""
+    return in_float32(model, [model.text_model.embeddings.token_embedding.weight])
+
+
+def _load_reference(load_again: Callable[[], SiglipTextModel]) -> Embed:
+    return partial(embed_texts_plainly, _in_float32(load_again()))
