@@ -12,7 +12,7 @@ from app.keys import ApiKeys
 _PILLOW_MAX_PIXELS = 178_956_970
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
-ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp", "avif"]
+ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp", "avif", "tiff", "heic"]
 
 
 # A host name, or all names below one.

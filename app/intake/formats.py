@@ -16,6 +16,7 @@ from PIL import (  # noqa: F401
     GifImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    TiffImagePlugin,
     WebPImagePlugin,
 )
 
@@ -25,6 +26,7 @@ from app.intake.gif import outline_gif
 from app.intake.jpeg import outline_jpeg
 from app.intake.outline import Outline
 from app.intake.png import outline_png
+from app.intake.tiff import outline_tiff
 from app.intake.webp import outline_webp
 
 
@@ -87,7 +89,15 @@ _AVIF = ImageFormat(
     bytes_per_pixel=20,
     outline=outline_avif,
 )
+_TIFF = ImageFormat(
+    "tiff",
+    # Not a CR2, which begins like one.
+    re.compile(rb"II(?:\*\0(?!.{4}CR\x02)|\+\0)|MM\0[*+]", re.DOTALL),
+    (".tif", ".tiff"),
+    bytes_per_pixel=20,
+    outline=outline_tiff,
+)
 
 FORMATS: Mapping[str, ImageFormat] = MappingProxyType(
-    {record.name: record for record in (_JPEG, _PNG, _WEBP, _GIF, _BMP, _AVIF)}
+    {record.name: record for record in (_JPEG, _PNG, _WEBP, _GIF, _BMP, _AVIF, _TIFF)}
 )
