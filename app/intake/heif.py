@@ -219,14 +219,17 @@ def rebuild(
 ) -> bytes:
     """Write a file of the `needed` items, with those of their properties that are `kept`."""
     head = new_box(b"ftyp", brand, bytes(4), brand, b"mif1miaf")
-    contents = [_content(image, data, number) for number in needed]
+    contents = [item_bytes(image, data, number) for number in needed]
     meta = _meta(image, needed, kept, _places(needed, contents, 0))
     places = _places(needed, contents, len(head) + len(meta) + 8)
     return head + _meta(image, needed, kept, places) + new_box(b"mdat", *contents)
 
 
-def _content(image: HeifImage, data: bytes, number: int) -> bytes:
-    """Join the parts of an item's bytes."""
+def item_bytes(image: HeifImage, data: bytes, number: int) -> bytes:
+    """Join the parts of an item's bytes.
+
+    Raises `ImageSuspiciousError`, `ImageTruncatedError`, `ImageUndecodableError`.
+    """
     pieces, total = [], 0
     for where, start, told in image.items[number].parts:
         if where > 1:
@@ -282,7 +285,9 @@ def _property_boxes(image: HeifImage, needed: list[int], kept: frozenset[bytes])
     for number in needed:
         told = []
         for (name, content), essential in image.items[number].properties:
-            if name in kept and not _is_profile(name, content):
+            if _is_profile(name, content):  # telephones have it essential
+                continue
+            if name in kept:
                 index = held.setdefault((name, bytes(content)), len(held) + 1)
                 told.append(index | essential << 15)
             elif essential and name not in _TURNS:

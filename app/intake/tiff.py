@@ -5,12 +5,14 @@ of its faults were found. It gets one directory, of tags and compressions that a
 behind it the parts of the image, each once and inside the file. A BigTIFF becomes a plain one.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
 from PIL import Image
 
 from app.errors import (
+    ImageError,
     ImageSuspiciousError,
     ImageTooLargeError,
     UnsupportedImageFormatError,
@@ -113,16 +115,16 @@ def _orientation(page: Directory) -> int | None:
 
 
 def _has_page(reader: TiffReader, first: Directory) -> bool:
-    """Tell whether there is another page; smaller copies of one and masks are none."""
-    at, seen = first.next, {reader.first}
-    for _ in range(_MAX_PAGES):
-        if not at or at in seen or not reader.has_directory(at):
-            return False
-        seen.add(at)
-        page = reader.directory(at)
-        if not page.number(_SUBFILE_TYPE, 0) & (_THUMBNAIL | _MASK):
-            return True
-        at = page.next
+    """Tell whether there is another page; smaller copies of one, masks and broken ones are none."""
+    at, seen = first.next, {0, reader.first}
+    with suppress(ImageError):
+        while at not in seen and len(seen) < _MAX_PAGES:
+            seen.add(at)
+            page = reader.directory(at)
+            is_lesser = page.number(_SUBFILE_TYPE, 0) & (_THUMBNAIL | _MASK)
+            if _WIDTH in page.tags and not is_lesser:
+                return True
+            at = page.next
     return False
 
 

@@ -82,10 +82,6 @@ class TiffReader:
         is_there = at + struct.calcsize("=" + next_format) <= len(self._data)
         return Directory(tags, self._unpack(next_format, at)[0] if is_there else 0)
 
-    def has_directory(self, at: int) -> bool:
-        """Tell whether there is room for a directory of one tag."""
-        return at + _ENTRY_BYTES + 2 <= len(self._data)
-
     def _tag(self, kind: int, count: int, value: bytes) -> Tag | None:
         if kind not in _INTEGERS or not count:
             return None

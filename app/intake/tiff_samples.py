@@ -121,8 +121,10 @@ def read_samples(directory: Directory, order: str) -> Samples:
         raise _refused(f"of {count} samples a pixel")
     bits = bits * count if len(bits) == 1 else bits[:count]
     formats = directory.numbers(_SAMPLE_FORMAT, (_UNSIGNED,))
+    # As Pillow has it where nothing is said.
+    unsaid = BLACK_IS_ZERO if bits == (16,) else WHITE_IS_ZERO
     samples = Samples(
-        photometric=directory.number(PHOTOMETRIC, WHITE_IS_ZERO),
+        photometric=directory.number(PHOTOMETRIC, unsaid),
         bits=bits,
         extra=directory.numbers(_EXTRA_SAMPLES),
         planes=count if count > 1 and directory.number(PLANAR, 1) == 2 else 1,
