@@ -2,7 +2,8 @@
 
 from PIL import AvifImagePlugin
 
-from app.intake.heif import check_tiles, needed_items, read_heif, rebuild
+from app.intake.heif import check_tiles, needed_items, read_heif
+from app.intake.heif_rebuilt import rebuild
 from app.intake.heif_turns import read_turns
 from app.intake.outline import Outline
 

@@ -5,14 +5,8 @@ import struct
 from PIL import Image
 
 from app.errors import UnsupportedImageFormatError
-from app.intake.heif import (
-    HeifImage,
-    check_tiles,
-    item_bytes,
-    needed_items,
-    read_heif,
-    rebuild,
-)
+from app.intake.heif import HeifImage, check_tiles, needed_items, read_heif
+from app.intake.heif_rebuilt import item_bytes, rebuild
 from app.intake.heif_turns import read_turns, turns_of
 from app.intake.outline import Outline, undecodable
 

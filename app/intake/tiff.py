@@ -14,26 +14,22 @@ from PIL import Image
 from app.errors import (
     ImageError,
     ImageSuspiciousError,
-    ImageTooLargeError,
     UnsupportedImageFormatError,
 )
 from app.intake.jpeg import outline_jpeg
 from app.intake.outline import Outline, truncated, undecodable
 from app.intake.tiff_directory import Directory, TiffReader, write_tiff
+from app.intake.tiff_layout import WIDTH, Layout, read_layout
 from app.intake.tiff_samples import JPEG, PALETTE, UNCOMPRESSED, YCBCR, Samples, read_samples
 
-_SUBFILE_TYPE, _WIDTH, _HEIGHT, _ORIENTATION = 254, 256, 257, 274
-_STRIPS, _ROWS_PER_STRIP = (273, 279), 278
-_TILES, _TILE_WIDTH, _TILE_HEIGHT = (324, 325), 322, 323
+_SUBFILE_TYPE, _ORIENTATION = 254, 274
+_STRIPS, _TILES = (273, 279), (324, 325)
 _COLOUR_MAP, _JPEG_TABLES, _YCBCR_SUBSAMPLING, _XMP, _DNG_VERSION = 320, 347, 530, 700, 50706
 _FAX_OPTIONS = (292, 293)
 _THUMBNAIL, _MASK = 1, 4
 
 _MAX_PAGES = 100
 _MAX_TABLES_BYTES = 64 * 2**10
-# libtiff decodes a tile whole, and what of it is outside of the image too.
-_MAX_TILE_PIXELS = 2**22
-_MOST_TILED = 2
 
 
 @dataclass(frozen=True)
@@ -49,37 +45,6 @@ class TiffOutline(Outline):
         return image.convert("LA") if image.mode == "La" else image
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How an image is divided: strips are tiles as wide as the image.
-
-    `size` is that of the image, `part` that of a strip or tile: (width, height) in pixels.
-    """
-
-    size: tuple[int, int]
-    part: tuple[int, int]
-    is_tiled: bool
-
-    @property
-    def count(self) -> int:
-        """Parts in each plane."""
-        across, down = (-(-whole // part) for whole, part in zip(self.size, self.part, strict=True))
-        return across * down
-
-    def rows(self, index: int) -> int:
-        """Rows of a part, of which the last strip may have fewer."""
-        if self.is_tiled:
-            return self.part[1]
-        return min(self.part[1], self.size[1] - index % self.count * self.part[1])
-
-    def tags(self) -> dict[int, tuple[int, ...]]:
-        """Return the tags that say so."""
-        tags = {_WIDTH: self.size[:1], _HEIGHT: self.size[1:]}
-        if self.is_tiled:
-            return {**tags, _TILE_WIDTH: self.part[:1], _TILE_HEIGHT: self.part[1:]}
-        return {**tags, _ROWS_PER_STRIP: self.part[1:]}
-
-
 def outline_tiff(data: bytes, max_pixels: int) -> TiffOutline:
     """Rebuild a TIFF of its first page.
 
@@ -92,7 +57,7 @@ def outline_tiff(data: bytes, max_pixels: int) -> TiffOutline:
         raise UnsupportedImageFormatError(
             "this TIFF is a camera raw or begins with a thumbnail: convert it"
         )
-    layout = _read_layout(page, max_pixels)
+    layout = read_layout(page, max_pixels)
     samples = read_samples(page, reader.order)
     parts = _read_parts(data, page, layout, samples)
     tags = {**layout.tags(), **samples.tags(), **_tags_of_kind(page, samples)}
@@ -122,37 +87,14 @@ def _has_page(reader: TiffReader, first: Directory) -> bool:
             seen.add(at)
             page = reader.directory(at)
             is_lesser = page.number(_SUBFILE_TYPE, 0) & (_THUMBNAIL | _MASK)
-            if _WIDTH in page.tags and not is_lesser:
+            if WIDTH in page.tags and not is_lesser:
                 return True
             at = page.next
     return False
 
 
-def _read_layout(page: Directory, max_pixels: int) -> _Layout:
-    width, height = page.number(_WIDTH, 0), page.number(_HEIGHT, 0)
-    if not width or not height:
-        raise undecodable("TIFF")
-    if width * height > max_pixels:
-        raise ImageTooLargeError(f"more than {max_pixels} pixels")
-    is_tiled = _TILE_WIDTH in page.tags and _TILE_HEIGHT in page.tags
-    if is_tiled:
-        part = page.number(_TILE_WIDTH, 0), page.number(_TILE_HEIGHT, 0)
-    else:
-        part = width, min(page.number(_ROWS_PER_STRIP, height), height)
-    if not all(part):
-        raise undecodable("TIFF")
-    layout = _Layout((width, height), part, is_tiled)
-    tile = part[0] * part[1]
-    if is_tiled and (
-        tile > max(_MAX_TILE_PIXELS, _MOST_TILED * width * height)
-        or layout.count * tile > _MOST_TILED * max_pixels + _MAX_TILE_PIXELS
-    ):
-        raise ImageSuspiciousError("a TIFF of tiles far larger than itself")
-    return layout
-
-
 def _read_parts(
-    data: bytes, page: Directory, layout: _Layout, samples: Samples
+    data: bytes, page: Directory, layout: Layout, samples: Samples
 ) -> list[bytes | memoryview]:
     """Find the strips or tiles, plane by plane; an extra plane or part is none."""
     count = layout.count * samples.planes
@@ -182,7 +124,7 @@ def _overlapping() -> ImageSuspiciousError:
     return ImageSuspiciousError("a TIFF whose parts are larger than itself")
 
 
-def _rebuilt_jpegs(parts: list[bytes | memoryview], layout: _Layout) -> list[bytes | memoryview]:
+def _rebuilt_jpegs(parts: list[bytes | memoryview], layout: Layout) -> list[bytes | memoryview]:
     """Rebuild each part, which is a JPEG whose tables may be elsewhere."""
     rebuilt: list[bytes | memoryview] = []
     for index, part in enumerate(parts):

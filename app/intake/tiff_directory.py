@@ -133,10 +133,10 @@ def write_tiff(
 
 
 class _Value(NamedTuple):
-    """How a value is written: its type, how many numbers it has, their bytes."""
+    """How a value is written: its type, how many numbers, their bytes."""
 
     kind: int
-    count: int
+    length: int
     content: bytes
 
 

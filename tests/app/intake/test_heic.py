@@ -20,7 +20,8 @@ from app.intake.boxes import Box
 from app.intake.decode import DecodeLimits, decode_image
 from app.intake.decode_process import DecodeProcess
 from app.intake.heic import load_heic_decoder, outline_heic
-from app.intake.heif import HeifImage, Item, Property, item_bytes, needed_items, read_heif, rebuild
+from app.intake.heif import HeifImage, Item, Property, needed_items, read_heif
+from app.intake.heif_rebuilt import item_bytes, rebuild
 from tests.app.images import encode, scene
 
 LIMITS = DecodeLimits(2**24, 64_000_000, 65_535, frozenset({"heic"}))

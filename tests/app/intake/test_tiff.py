@@ -196,10 +196,10 @@ def test_it_is_upright_as_its_tag_says(orientation: int) -> None:
     assert image.warnings == (("exif_rotated",) if orientation > 1 else ())
 
 
-@pytest.mark.parametrize(("tag", "expected"), [(None, (60, 40)[::-1]), (1, (60, 40)), (9, (60, 40))])
-def test_xmp_counts_where_the_tag_says_nothing(
-    tag: int | None, expected: tuple[int, int]
-) -> None:
+@pytest.mark.parametrize(
+    ("tag", "expected"), [(None, (60, 40)[::-1]), (1, (60, 40)), (9, (60, 40))]
+)
+def test_xmp_counts_where_the_tag_says_nothing(tag: int | None, expected: tuple[int, int]) -> None:
     tags: dict[int, Any] = {700: b'<x tiff:Orientation="6"/>'} | ({} if tag is None else {274: tag})
     assert decoded(encode(scene(1), "TIFF", tiffinfo=tags)).size == expected
 
@@ -216,7 +216,8 @@ def test_smaller_copies_and_masks_are_no_pages(kind: int, noted: int) -> None:
     file = BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(BYTES[..., :3], photometric=RGB, metadata=None)
-        writer.write(BYTES[::2, ::2, 0] > 99, subfiletype=kind, metadata=None, **WHITE)
+        mask = BYTES[::2, ::2, 0] > 99
+        writer.write(mask, photometric="miniswhite", subfiletype=kind, metadata=None)
     assert len(decoded(file.getvalue()).warnings) == noted
 
 
@@ -296,7 +297,14 @@ def test_a_claim_over_the_limit_is_refused_unread(size: tuple[int, int]) -> None
 
 def tiff_of(parts: list[bytes], **tags: tuple[int, ...]) -> bytes:
     """Write a grey TIFF of 8 x 8 pixels, whose tags are like `t257`."""
-    told = {256: (8,), 257: (8,), 258: (8,), 259: (1,), 262: (1,), 278: (8,)}
+    told: dict[int, tuple[int, ...]] = {
+        256: (8,),
+        257: (8,),
+        258: (8,),
+        259: (1,),
+        262: (1,),
+        278: (8,),
+    }
     told |= {int(name[1:]): value for name, value in tags.items()}
     return write_tiff("<", told, (STRIPS, COUNTS), parts)
 
