@@ -327,7 +327,7 @@ def test_parts_that_are_used_again_and_again_are_no_image() -> None:
     counts = at + 32
     data[at : at + 32] = data[at : at + 4] * 8
     data[counts : counts + 32] = struct.pack("<I", 800) * 8
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageSuspiciousError, match="parts are larger"):
         outline_tiff(bytes(data), LIMITS.max_pixels)
 
 
