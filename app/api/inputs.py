@@ -166,7 +166,7 @@ def _json_source(
             "this service fetches no URLs (SIGLIP_URL_INPUT); send the image itself",
             param=f"images[{index}].url",
         )
-    return RemoteImage(partial(fetcher.fetched, item.url))
+    return RemoteImage(partial(fetcher.fetch, item.url))
 
 
 def _match_ids(ids: Sequence[str], files: Sequence[bytes]) -> Sequence[str | None]:
