@@ -117,14 +117,17 @@ def embed(
     resume: Annotated[
         bool, typer.Option("--resume", help="Add what is missing, and try again what failed.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no progress, only how it ended.")
+    ] = False,
     model: Model = None,
 ) -> None:
     """Embed image files, without HTTP, with the model and limits of the SIGLIP_* variables.
 
     Rows are in the order of the arguments; of a folder, which is walked, in the order of names. In
-    it those files count whose extension is of an accepted format, hidden ones do not, nor do pipes,
-    sockets and devices; links to folders are not followed. The last line tells how much that was.
-    A path is embedded once.
+    it those files count whose extension is of an accepted format, or that have none and begin like
+    one; hidden ones do not, nor do pipes, sockets and devices; links to folders are not followed.
+    The last line tells how much was left out, by extension. A path is embedded once.
 
     An image that fails has no vectors but an error; OUT.errors.jsonl lists them, and the exit code
     is 1. An array has no names: OUT.npy.rows.jsonl has them.
@@ -143,7 +146,7 @@ def embed(
     warn_of_unknown_variables()
     configure_allocators()
     options = VectorOptions(output, normalize, settings.max_image_bytes)
-    request = BulkRequest(paths, out, resume, options, frozenset(settings.formats))
+    request = BulkRequest(paths, out, resume, options, frozenset(settings.formats), quiet)
 
     def build(embedder: Embedder) -> EmbeddingService:
         return build_service(embedder, settings, images_in_flight(embedder.info))

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from app import exit_codes
+from app.intake.formats import load_decoders
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -22,9 +23,11 @@ def read_settings(**options: Any) -> Settings:
     """
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         _refuse(error, given.keys())
+    _require_decoders(settings)
+    return settings
 
 
 def describe_settings(settings: Settings) -> str:
@@ -41,6 +44,17 @@ def warn_of_unknown_variables() -> None:
     for name in sorted(os.environ.keys() - known):
         if name.startswith("SIGLIP_"):
             _log.warning("unknown setting is ignored", variable=name)
+
+
+def _require_decoders(settings: Settings) -> None:
+    try:
+        load_decoders(settings.formats)
+    except ImportError as error:
+        print(
+            f"SIGLIP_FORMATS names {error.name}, which needs pip install '.[{error.name}]'",
+            file=sys.stderr,
+        )
+        raise typer.Exit(exit_codes.BAD_SETTINGS) from None
 
 
 def _refuse(error: ValidationError, options: Collection[str]) -> NoReturn:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Literal
 
 import structlog
 from fastapi import FastAPI
@@ -13,13 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.api import embed, health, metrics, models
-from app.api.answers import answer_error, error_of_status
+from app.api.answers import OneShape, answer_error, error_of_status
 from app.api.context import ApiContext, set_context
 from app.api.docs import ASKS_FOR_KEY, make_app
 from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
-from app.api.one_shape import OneShape
 from app.engine.embedder import StartError, load_embedder, load_text_embedder
 from app.engine.lifecycle import Engine
 from app.engine.protocol import NO_TEXTS, Embedder, ModelInfo, NoTexts, TextEmbedder, Towers
@@ -37,8 +37,8 @@ def create_app(
     settings: Settings,
     embedder: Embedder | None = None,
     texts: TextEmbedder | NoTexts = NO_TEXTS,
-    on_start_failure: Callable[[], None] | None = None,
-    on_engine_lost: Callable[[], None] | None = None,
+    on_start_failure: Callable[[], None] = lambda: None,
+    on_engine_lost: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Wire up the service. Without an `embedder`, the model of the settings is loaded at startup.
 
@@ -85,7 +85,9 @@ def create_app(
             request_timeout_s=settings.request_timeout_s,
             max_response_bytes=settings.max_response_bytes,
             answers=InflightBytes(settings.inflight_bytes),
-            fetcher=_build_fetcher(settings) if settings.url_input else None,
+            fetcher=Fetcher(settings.max_image_bytes, settings.url_allowed_hosts)
+            if settings.url_input
+            else None,
         ),
     )
     app.add_middleware(OneShape)
@@ -106,7 +108,7 @@ def create_app(
 
 
 async def _start(
-    engine: Engine, load: Callable[[], Towers], on_failure: Callable[[], None] | None
+    engine: Engine, load: Callable[[], Towers], on_failure: Callable[[], None]
 ) -> None:
     try:
         await engine.start(load)
@@ -116,15 +118,13 @@ async def _start(
         _log.exception("cannot start")
     else:
         return
-    if on_failure is not None:
-        on_failure()
+    on_failure()
 
 
-async def _watch(engine: Engine, on_lost: Callable[[], None] | None) -> None:
+async def _watch(engine: Engine, on_lost: Callable[[], None]) -> None:
     await engine.watch()
     _log.critical("the engine is lost, only a new process will do")
-    if on_lost is not None:
-        on_lost()
+    on_lost()
 
 
 def load_model(settings: Settings) -> Embedder:
@@ -133,7 +133,7 @@ def load_model(settings: Settings) -> Embedder:
         settings.model,
         settings.device,
         settings.dtype,
-        None if settings.max_batch_size == "auto" else settings.max_batch_size,
+        _number(settings.max_batch_size),
         compiled=settings.compile == "on",
         decode=settings.decode,
         revision=settings.revision,
@@ -170,10 +170,6 @@ def load_towers(settings: Settings) -> Towers:
     return Towers(images, load_texts(settings, images.info))
 
 
-def _build_fetcher(settings: Settings) -> Fetcher:
-    return Fetcher(settings.max_image_bytes, settings.url_allowed_hosts)
-
-
 def build_service(
     embedder: Embedder,
     settings: Settings,
@@ -192,14 +188,14 @@ def build_service(
         ),
         decode_fast=settings.decode == "fast",
         max_wait_s=settings.max_wait_ms / 1000,
-        queue_images=queue_images or _queue_images(settings),
+        queue_images=queue_images or _number(settings.queue_images),
         decode_memory=settings.decode_memory,
         texts=texts,
     )
 
 
-def _queue_images(settings: Settings) -> int | None:
-    return None if settings.queue_images == "auto" else settings.queue_images
+def _number(setting: int | Literal["auto"]) -> int | None:
+    return None if setting == "auto" else setting
 
 
 async def _handle(request: Request, error: Exception) -> Response:

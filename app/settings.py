@@ -12,7 +12,7 @@ from app.keys import ApiKeys
 _PILLOW_MAX_PIXELS = 178_956_970
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
-ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp", "avif"]
+ImageFormat = Literal["jpeg", "png", "webp", "gif", "bmp", "avif", "tiff", "heic"]
 
 
 # A host name, or all names below one.
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     formats: Annotated[frozenset[ImageFormat], NoDecode, BeforeValidator(_split_commas)] = Field(
         frozenset({"jpeg", "png", "webp", "gif", "bmp", "avif"}),
         min_length=1,
-        description="image formats to accept, comma-separated",
+        description="image formats to accept, comma-separated; also tiff and heic",
     )
     queue_images: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="images that may be decoding or waiting; auto: three seconds of work"

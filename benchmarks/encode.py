@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from app.api.negotiate import render_array, render_json
+from app.api.accept import AnswerForm
+from app.api.embed import render_images
 from app.api.schemas import EmbedOptions, Output
 from app.engine.forward import OwnVectors
 from app.engine.preparing import SeenImage
@@ -62,14 +63,18 @@ def _ways(image: EmbeddedImage, info: ModelInfo, output: Output) -> dict[str, Ca
     """Our answers are whole ones, envelope included; json.dumps writes the vectors alone."""
     array = image.vectors.patches if output == "patches" else image.vectors.pooled
     assert array is not None  # noqa: S101 # for the type checker: just made
+
+    def answer(options: EmbedOptions, form: AnswerForm = "json") -> bytes:
+        return render_images([image], [None], options, form, info).body
+
     numbers = EmbedOptions(output=output, normalize=False)
     base64 = EmbedOptions(output=output, normalize=False, encoding="base64")
     return {
         "json.dumps(tolist())": lambda: json.dumps(array.tolist()).encode(),
-        "ours, JSON numbers": lambda: render_json([image], [None], numbers, info).body,
-        "ours, JSON base64": lambda: render_json([image], [None], base64, info).body,
-        "ours, npy": lambda: render_array([image], numbers, "npy").body,
-        "ours, octet-stream": lambda: render_array([image], numbers, "octet-stream").body,
+        "ours, JSON numbers": lambda: answer(numbers),
+        "ours, JSON base64": lambda: answer(base64),
+        "ours, npy": lambda: answer(numbers, "npy"),
+        "ours, octet-stream": lambda: answer(numbers, "octet-stream"),
     }
 
 

@@ -1,10 +1,11 @@
-"""Errors to HTTP answers: the one error shape."""
+"""Errors to HTTP answers: the one error shape, also of what a library answers by itself."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
     BodyTooLargeError,
@@ -17,13 +18,6 @@ from app.errors import (
     item_message,
 )
 from app.observe.metrics import count_rejection
-
-_BY_STATUS: Mapping[int, ServiceError] = MappingProxyType(
-    {
-        404: NotFoundError("no such route; images go to POST /embed, and /docs has the rest"),
-        405: MethodNotAllowedError("this route does not take this method"),
-    }
-)
 
 
 def answer_error(
@@ -56,8 +50,42 @@ def answer_error(
 
 def error_of_status(status: int) -> ServiceError:
     """Return the error for a status that the framework decided on."""
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
+    if status == 404:
+        return NotFoundError("no such route; images go to POST /embed, and /docs has the rest")
+    if status == 405:
+        return MethodNotAllowedError("this route does not take this method")
     if status < 500:
         return InvalidParameterError("the request cannot be understood")
     return InternalError("an internal error")
+
+
+class OneShape:
+    """ASGI middleware inside the guard: errors in words of a library, as Starlette's for a Range.
+
+    What has no content type has no words, and passes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        is_replaced = False
+
+        async def send_in_shape(message: Message) -> None:
+            nonlocal is_replaced
+            if message["type"] == "http.response.start" and _is_foreign_error(message):
+                is_replaced = True
+                error = error_of_status(message["status"])
+                await answer_error(error, scope["state"]["request_id"])(scope, receive, send)
+            elif not is_replaced:
+                await send(message)
+
+        await self._app(scope, receive, send_in_shape)
+
+
+def _is_foreign_error(start: Message) -> bool:
+    if start["status"] < 400:
+        return False
+    content_type = Headers(raw=start["headers"]).get("content-type", "application/json")
+    return content_type != "application/json"

@@ -113,7 +113,12 @@ def _json_body(options: Mapping[str, Any]) -> dict[str, Any]:
     schema["properties"] |= {**options, **nullable}
     items = [_BASE64, _item("data", _BASE64, without="url"), _item("url", _URL, without="data")]
     schema["properties"]["images"] |= {"minItems": 1, "items": {"oneOf": items}}
-    return schema
+    alone = "One image alone, instead of `images`, in any form that one of these may have."
+    schema["properties"]["image"] = {"oneOf": items, "description": alone}
+    del schema["required"]
+    # As oneOf it would be two types to generators of clients, of which some then make none.
+    has_images, has_image = {"required": ["images"]}, {"required": ["image"]}
+    return {**schema, "if": has_image, "then": {"not": has_images}, "else": has_images}
 
 
 def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:

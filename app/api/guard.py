@@ -1,4 +1,4 @@
-"""The outermost layer around every route: request id, key, body cap, last resort, access log."""
+"""The outermost layer around every route: request id, CORS, key, body cap, last resort, log."""
 
 import logging
 import re
@@ -7,10 +7,10 @@ import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import answer_error
-from app.api.cors import share_with_origins
 from app.api.docs import is_docs
 from app.api.inflight import InflightBytes
 from app.errors import (
@@ -30,6 +30,15 @@ _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 # Asked every few seconds by machines: worth a line only when the answer is bad.
 _ROUTINE = _PROBES | {"/metrics"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Of our answers, what a page of an allowed origin may read beside what every page may.
+_CORS_HEADERS = (
+    "Retry-After",
+    "Server-Timing",
+    "X-Embedding-Dtype",
+    "X-Embedding-Shape",
+    "X-Embedding-Space",
+    "X-Request-ID",
+)
 
 
 class Guard:
@@ -50,8 +59,17 @@ class Guard:
         self._inflight = inflight
         self._api_keys = api_keys
         self._docs_are_open = docs_are_open
-        # A browser asks for leave without a key, and must be able to read a refusal.
-        self._shared = share_with_origins(self._answer, cors_origins)
+        self._serve: ASGIApp = self._answer
+        if cors_origins:
+            # Around the check of keys: a preflight has none, and pages must be able to read a 401.
+            # Any header may be sent: a key travels in one, and there are no cookies to protect.
+            self._serve = CORSMiddleware(
+                self._answer,
+                allow_origins=tuple(cors_origins),
+                allow_methods=("GET", "POST"),
+                allow_headers=("*",),
+                expose_headers=_CORS_HEADERS,
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or pass on what is not HTTP."""
@@ -74,7 +92,7 @@ class Guard:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._shared(scope, receive, send_with_headers)
+                await self._serve(scope, receive, send_with_headers)
             except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
                 _log.exception("request failed unexpectedly")
                 if not status:

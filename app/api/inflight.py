@@ -1,11 +1,15 @@
 """The bytes of all request bodies, or of all large answers, in memory at one time."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from app.errors import MemoryFullError
 
 _RETRY_AFTER_S = 1
+_PIECE_BYTES = 2**20
 
 
 class InflightBytes:
@@ -34,7 +38,7 @@ class InflightBytes:
         self.used -= arrived_bytes
 
     @contextmanager
-    def held(self, answer_bytes: int) -> Iterator[None]:
+    def hold(self, answer_bytes: int) -> Iterator[None]:
         """Count an answer of at most that size as long as it is made and sent.
 
         Raises `MemoryFullError`.
@@ -51,3 +55,31 @@ class InflightBytes:
         return MemoryFullError(
             "too many bytes are in flight (SIGLIP_INFLIGHT_BYTES)", retry_after_s=_RETRY_AFTER_S
         )
+
+
+class HeldAnswer(Response):
+    """Lets go of what is `held` when the answer has been sent; a large one goes piece by piece.
+
+    As one piece it would count as sent while nearly all of it waits in the connection.
+    """
+
+    def __init__(
+        self, content: bytes, headers: Mapping[str, str], media_type: str, held: ExitStack
+    ) -> None:
+        super().__init__(content, headers=headers, media_type=media_type)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer; of a large one nearly all has been read then, or its client is gone."""
+
+        async def send_in_pieces(message: Message) -> None:
+            if message["type"] == "http.response.body" and len(self.body) > _PIECE_BYTES:
+                view = memoryview(self.body)
+                for at in range(0, len(view), _PIECE_BYTES):
+                    piece = view[at : at + _PIECE_BYTES]
+                    await send({"type": message["type"], "body": piece, "more_body": True})
+                message = {"type": message["type"]}  # waits for the piece before it
+            await send(message)
+
+        with self._held:
+            await super().__call__(scope, receive, send_in_pieces)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from app.api.media_type import is_form, is_image, is_json, refuse_what_is_no_image
 from app.api.multipart import read_form
-from app.api.options import MAX_SHOWN_NAME, read_options, read_query, shown, validated
+from app.api.options import MAX_SHOWN_NAME, read_options, read_query, show_name, validate
 from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions, ImageItem
 from app.engine.preparing import ImageSource
 from app.engine.remote import RemoteImage
@@ -27,7 +27,7 @@ from app.errors import (
 from app.intake.base64_text import decode_base64
 from app.intake.fetch import Fetcher
 
-# Of an honest image: its braces, its keys, commas in its data URI and in its id.
+# Commas and brackets: an honest image has a few, around its keys, in its data URI and in its id.
 _MAX_JSON_SEPARATORS_PER_IMAGE = 300
 _MAX_URLS = 4
 # As axios and others name the members of a list, too.
@@ -85,14 +85,8 @@ def _of_files(files: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> Embe
     if not files:
         raise NoImagesError("the request holds no image")
     ids = ids if any(ids) else []
-    return EmbedInput(
-        read_options(options), [_given(data) for data in files], _match_ids(ids, files)
-    )
-
-
-def _given(data: bytes) -> ImageSource:
-    """Make a source of bytes that are already here."""
-    return lambda: data
+    sources = [partial(bytes, data) for data in files]  # gives the same bytes, not a copy
+    return EmbedInput(read_options(options), sources, _match_ids(ids, files))
 
 
 async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | None) -> EmbedInput:
@@ -107,7 +101,7 @@ async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | N
             f"more than {limits.max_images} images in one request (SIGLIP_MAX_IMAGES)"
         )
     _refuse_long_names(images)
-    parsed = validated(EmbedBody, content)
+    parsed = validate(EmbedBody, content)
     given = parsed.model_dump(exclude={"images"}, exclude_unset=True, exclude_none=True)
     options = read_options([*query, *given.items()])
     if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
@@ -147,7 +141,8 @@ def _refuse_unknown_names(names: Iterable[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise UnknownParameterError(
-                f"unknown parameter {shown(name)}; there are {', '.join(known)}", param=shown(name)
+                f"unknown parameter {show_name(name)}; there are {', '.join(known)}",
+                param=show_name(name),
             )
 
 
@@ -156,7 +151,9 @@ def _refuse_long_names(images: object) -> None:
     for item in images if isinstance(images, list) else []:
         for name in item if isinstance(item, dict) else ():
             if len(name) > MAX_SHOWN_NAME:
-                raise UnknownParameterError(f"unknown parameter {shown(name)}", param=shown(name))
+                raise UnknownParameterError(
+                    f"unknown parameter {show_name(name)}", param=show_name(name)
+                )
 
 
 def _json_source(
@@ -169,7 +166,7 @@ def _json_source(
             "this service fetches no URLs (SIGLIP_URL_INPUT); send the image itself",
             param=f"images[{index}].url",
         )
-    return RemoteImage(partial(fetcher.fetched, item.url))
+    return RemoteImage(partial(fetcher.fetch, item.url))
 
 
 def _match_ids(ids: Sequence[str], files: Sequence[bytes]) -> Sequence[str | None]:

@@ -76,23 +76,16 @@ async def get_model(request: Request) -> ModelDescription:
 
 def _describe(context: ApiContext) -> ModelDescription:
     info, limits = context.engine.require_service().info, context.input_limits
-    return ModelDescription(
-        id=info.model,
-        owned_by=info.model.partition("/")[0] if "/" in info.model else "local",
-        dim=info.dim,
-        image_size=info.image_size,
-        patch_size=info.patch_size,
-        patches=info.max_patches,
-        pooled=info.pooled,
-        revision=info.revision,
-        space=info.space,
-        dtype=info.dtype,
-        device=info.device,
-        pretrained=info.pretrained,
-        max_batch_size=info.max_batch_size,
-        limits=Limits(
-            images=limits.max_images,
-            image_bytes=limits.max_image_bytes,
-            body_bytes=limits.max_body_bytes,
-        ),
+    return ModelDescription.model_validate(
+        {
+            **vars(info),  # most names are the same
+            "id": info.model,
+            "owned_by": info.model.partition("/")[0] if "/" in info.model else "local",
+            "patches": info.max_patches,
+            "limits": Limits(
+                images=limits.max_images,
+                image_bytes=limits.max_image_bytes,
+                body_bytes=limits.max_body_bytes,
+            ),
+        }
     )

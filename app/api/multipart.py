@@ -13,7 +13,7 @@ from python_multipart.multipart import (
 from starlette.requests import Request
 
 from app.api.form_stream import from_first_boundary, without_floods
-from app.api.options import shown
+from app.api.options import show_name
 from app.errors import (
     InvalidMultipartError,
     InvalidParameterError,
@@ -27,10 +27,10 @@ _FILE_FIELD_NAMES = "images, image, files or file"
 _BINARY_TYPES = (b"image/", b"application/octet-stream", b"binary/")
 _MAX_FORM_FIELDS = 128
 _MAX_FORM_FIELD_BYTES = 64 * 2**10
-# Of every one, also in the middle of a file, the parser finds out in Python that it is none. Beside
-# those of the parts that may be, honest forms have none.
+# The parser stops at whatever looks like a boundary, also inside a file, and goes on in Python. An
+# honest form has one a part; so many more are borne.
 _SPARE_BOUNDARIES = 500
-# Of a codec that a client names, Python has some that take minutes, or make half a character.
+# No codec of the client's choice: some of Python's take minutes, or decode to lone surrogates.
 _CHARSETS = frozenset({"", "utf-8", "utf8"})
 
 
@@ -65,7 +65,6 @@ class _FormReader:
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin_part,
                 "on_header_field": self._add_header_name,
                 "on_header_value": self._add_header_value,
                 "on_header_end": self._end_header,
@@ -84,9 +83,6 @@ class _FormReader:
             raise InvalidMultipartError("the form cannot be taken apart") from error
         except UnicodeError as error:
             raise InvalidMultipartError("a name or field of the form is not UTF-8") from error
-
-    def _begin_part(self) -> None:
-        self._part = _Part()
 
     def _add_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -115,7 +111,7 @@ class _FormReader:
     def _check_place(self, part: _Part) -> None:
         """Check that files are where files go, and nothing else is."""
         belongs = _FILE_FIELD.fullmatch(part.name) is not None
-        name = shown(part.name)
+        name = show_name(part.name)
         if part.is_file and not belongs:
             raise UnknownParameterError(
                 f"unknown file field {name}; images go into {_FILE_FIELD_NAMES}", param=name
@@ -131,8 +127,8 @@ class _FormReader:
         part.size += end - start
         if not part.is_file and part.size > _MAX_FORM_FIELD_BYTES:
             raise InvalidMultipartError(
-                f"the field {shown(part.name)} is over {_MAX_FORM_FIELD_BYTES} bytes; images are "
-                f"files, in {_FILE_FIELD_NAMES}"
+                f"the field {show_name(part.name)} is over {_MAX_FORM_FIELD_BYTES} bytes; images "
+                f"are files, in {_FILE_FIELD_NAMES}"
             )
         part.chunks.append(data[start:end])
 

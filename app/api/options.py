@@ -6,8 +6,17 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
+from app.api.accept import AnswerForm
 from app.api.schemas import EmbedOptions
-from app.errors import InvalidParameterError, InvalidRequestError, UnknownParameterError
+from app.engine.protocol import ModelInfo
+from app.engine.same_space import same_space
+from app.errors import (
+    InvalidParameterError,
+    InvalidRequestError,
+    NotAcceptableError,
+    SpaceMismatchError,
+    UnknownParameterError,
+)
 
 MAX_SHOWN_NAME = 64
 """Characters of a name from the client that an answer repeats."""
@@ -30,13 +39,30 @@ def read_options(fields: Iterable[tuple[str, object]]) -> EmbedOptions:
     """
     options: dict[str, object] = {}
     for name, value in fields:
-        option = validated(EmbedOptions, {name: value}).model_dump()[name]
+        option = validate(EmbedOptions, {name: value}).model_dump()[name]
         if options.setdefault(name, option) != option:
             raise InvalidParameterError(f"{name} is given twice, with two values", param=name)
     return EmbedOptions.model_validate(options)
 
 
-def validated(model: type[Model], content: Mapping[str, Any]) -> Model:
+def check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:
+    """Refuse options that this model, or this form of an answer, cannot meet."""
+    if options.expect_space is not None and not same_space(options.expect_space, info.space):
+        raise SpaceMismatchError(f"the space here is {info.space}", param="expect_space")
+    if options.output != "patches" and not info.pooled:
+        raise InvalidParameterError(
+            "this model has no pooling head, so no pooled vectors; ask for output=patches",
+            param="output",
+        )
+    if options.output == "both" and form != "json":
+        raise NotAcceptableError("output=both cannot be one array; ask for JSON", param="output")
+    if options.dtype == "float16" and form == "json" and options.encoding == "float":
+        raise InvalidParameterError(
+            "float16 needs encoding=base64 or a binary answer", param="dtype"
+        )
+
+
+def validate(model: type[Model], content: Mapping[str, Any]) -> Model:
     """Validate options or a body; raises the request error for the first thing wrong with it."""
     try:
         return model.model_validate(content)
@@ -48,14 +74,14 @@ def _as_request_error(error: ValidationError) -> InvalidRequestError:
     # Never the input itself: a wrong value may be a whole image, or a secret.
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    path = shown(path.removeprefix("."))
+    path = show_name(path.removeprefix("."))
     if first["type"] == "extra_forbidden":
         return UnknownParameterError(f"unknown parameter {path}", param=path)
     reason = first["msg"].removeprefix("Value error, ")
     return InvalidParameterError(f"{path}: {reason}", param=path)
 
 
-def shown(name: str) -> str:
+def show_name(name: str) -> str:
     """Make a name from the client fit to be named in an answer."""
     return "".join(
         char if char.isascii() and char.isprintable() else "?" for char in name[:MAX_SHOWN_NAME]

@@ -80,8 +80,8 @@ class EmbedBody(EmbedOptions):
 
     images: list[Annotated[ImageItem, BeforeValidator(_wrap_bare_text)]] = Field(
         description="base64 strings, data URIs, URLs, or objects with data or url and an optional "
-        "id. URLs only where the service has URL input on, and at most 4 of them. One image alone "
-        "may be given as `image`.",
+        "id. URLs only where the service has URL input on, and at most 4 of them. Either this or "
+        "`image` must be given.",
         examples=[list(EXAMPLE_IMAGES)],
     )
 

@@ -23,7 +23,7 @@ class ImageFile:
     def __call__(self) -> bytes:
         """Read the file; raises `FileUnreadableError`."""
         try:
-            data = self._read()
+            data = read_start(self._path, self._max_bytes + 1)
         except OSError as error:
             reason = (error.strerror or "unknown reason").lower()
             raise FileUnreadableError(f"the file cannot be read: {reason}") from None
@@ -31,11 +31,13 @@ class ImageFile:
             self.sha256 = hashlib.sha256(data).hexdigest()
         return data
 
-    def _read(self) -> bytes:
-        _require_regular(os.stat(self._path))  # noqa: PTH116 # opening a device may do something
-        with open(self._path, "rb", opener=_open_at_once) as file:
-            _require_regular(os.fstat(file.fileno()))  # it may be another one by now
-            return file.read(self._max_bytes + 1)
+
+def read_start(path: str | Path, count: int) -> bytes:
+    """Return the first bytes of a regular file; raises `FileUnreadableError`, `OSError`."""
+    _require_regular(os.stat(path))  # noqa: PTH116 # opening a device may do something
+    with open(path, "rb", opener=_open_at_once) as file:
+        _require_regular(os.fstat(file.fileno()))  # it may be another one by now
+        return file.read(count)
 
 
 def _require_regular(status: os.stat_result) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOBase
 from pathlib import Path
@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from app.bulk.walk import WhyLeftOut
+from app.bulk.left_out import LeftOut
 from app.observe.logs import redirected_logs
 
 _log = structlog.get_logger(__name__)
@@ -60,10 +60,12 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def shown_progress(tally: Tally) -> Iterator[Callable[[], None]]:
-    """Show a tally for the length of the block; call the result after each image."""
+def shown_progress(tally: Tally, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Show a tally for the block's length, unless `quiet`; call the result after each image."""
     console = _console()
-    if console.is_terminal:
+    if quiet:
+        yield lambda: None
+    elif console.is_terminal:
         with (
             Progress(
                 BarColumn(),
@@ -82,13 +84,11 @@ def shown_progress(tally: Tally) -> Iterator[Callable[[], None]]:
         yield _log_now_and_then(tally)
 
 
-def tell_result(
-    tally: Tally, left_out: Mapping[WhyLeftOut, int], output: Path, *, in_output: int
-) -> None:
+def tell_result(tally: Tally, left_out: LeftOut, output: Path, *, in_output: int) -> None:
     """Say what this run has done, what it left out, and how many rows the output has now."""
     console = _console()
     if console.is_terminal:
-        reasons = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in left_out.items())
+        reasons = left_out.in_words()
         console.print(
             f"{tally.images} images, {tally.failed} failed, {tally.seconds:.1f} s,"
             f" {tally.images_per_s:.1f} images/s; {in_output} in {output}"
@@ -106,8 +106,9 @@ def tell_result(
         images_per_s=round(tally.images_per_s, 1),
         output=str(output),
         rows=in_output,
-        left_out=sum(left_out.values()),
-        left_out_for=dict(left_out),
+        left_out=left_out.reasons.total(),
+        left_out_for=dict(left_out.reasons),
+        left_out_extensions=left_out.commonest,
     )
 
 

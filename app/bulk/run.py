@@ -34,13 +34,17 @@ Embed = Callable[[Mapping[str, str], Callable[[Row], None]], Coroutine[Any, Any,
 
 @dataclass(frozen=True)
 class BulkRequest:
-    """Which files, where to, and what of each; `formats` are what folders are walked for."""
+    """Which files, where to, and what of each; `formats` are what folders are walked for.
+
+    A `quiet` run tells how it ended, and not how far it is.
+    """
 
     paths: list[Path]
     output: Path
     resume: bool
     options: VectorOptions
     formats: frozenset[str]
+    quiet: bool = False
 
 
 def embed_files(
@@ -63,7 +67,8 @@ def embed_files(
         output.require_possible(embedder.info)
         origin = _origin(embedder.info, options)
         try:
-            return _run(output, origin, found, partial(_embed, Engine(build), embedder, options))
+            embed = partial(_embed, Engine(build), embedder, options)
+            return _run(output, origin, found, embed, quiet=request.quiet)
         except OSError as error:
             raise output.unwritable(error) from None
 
@@ -86,13 +91,13 @@ def _why_missing(argument: Path) -> str | None:
     return None
 
 
-def _run(output: Output, origin: Origin, found: FoundFiles, embed: Embed) -> int:
+def _run(output: Output, origin: Origin, found: FoundFiles, embed: Embed, *, quiet: bool) -> int:
     if not output.journal.exists():
         start_journal(output.journal, origin, output.read(origin))
     with opened_journal(output.journal, origin) as journal:
         left = {name: path for name, path in found.paths.items() if not journal.is_done(name)}
         tally = Tally(len(left))
-        with shown_progress(tally) as show:
+        with shown_progress(tally, quiet=quiet) as show:
 
             def keep(row: Row) -> None:
                 journal.append(row)

@@ -3,25 +3,28 @@
 import os
 import re
 import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from app.bulk.image_file import read_start
+from app.bulk.left_out import LeftOut, WhyLeftOut, extension_of
+from app.errors import FileUnreadableError
 from app.intake.formats import FORMATS
+from app.intake.sniff import known_format
 
 # What bytes that are no UTF-8 are spelled like.
 _ESCAPED_BYTE = re.compile(r"\\x[89a-f][0-9a-f]")
 
-WhyLeftOut = Literal["hidden", "link_to_folder", "other_format", "special"]
-"""Special are pipes, sockets and devices: reading one may wait for ever, or do something."""
+# The first bytes that tell a format: of a HEIF they hold its brands.
+_START_BYTES = 128
 
 
 class FoundFiles(NamedTuple):
     """Paths to embed by the name that an output has for them; what of folders was left out."""
 
     paths: dict[str, str]
-    left_out: Counter[WhyLeftOut]
+    left_out: LeftOut
 
 
 def find_files(
@@ -30,25 +33,29 @@ def find_files(
     """Return what is to be embedded, each name once; nothing of it is among the run's `own` paths.
 
     A file that is named is taken whatever it is. Of a folder those are taken whose extension is of
-    one of the `formats`, unless the file or a folder on the way is hidden, or it is no file at all.
-    Links to files are followed, links to folders only when named, so that no loop is walked. What
-    cannot be listed or looked at is taken as a file, for its failure to be told.
+    one of the `formats`, or that have none and begin like one of them, unless the file or a folder
+    on the way is hidden, or it is no file at all. Links to files are followed, links to folders
+    only when named, so that no loop is walked. What cannot be listed or looked at is taken as a
+    file, for its failure to be told.
     """
     extensions = tuple(ending for name in formats for ending in FORMATS[name].extensions)
-    walk = _Walk(extensions, frozenset(map(_absolute, own)))
+    walk = _Walk(formats, extensions, frozenset(map(_absolute, own)))
     found: dict[str, str] = {}
     for argument in map(str, arguments):
         for path in map(_plain, walk.files(argument)):
             found.setdefault(_shown(path), path)
     taken = set(found.values())
-    left_out = Counter(why for path, why in walk.left_out.items() if path not in taken)
-    return FoundFiles(found, left_out)
+    left_out = (item for item in walk.left_out.items() if item[0] not in taken)
+    return FoundFiles(found, LeftOut(left_out))
 
 
 class _Walk:
     """Goes through folders, and notes what it leaves out."""
 
-    def __init__(self, extensions: tuple[str, ...], own: frozenset[str]) -> None:
+    def __init__(
+        self, formats: frozenset[str], extensions: tuple[str, ...], own: frozenset[str]
+    ) -> None:
+        self._formats = formats
         self._extensions = extensions
         self._own = own
         self.left_out: dict[str, WhyLeftOut] = {}
@@ -89,9 +96,20 @@ class _Walk:
         kind = _kind(entry)
         if kind == stat.S_IFDIR:
             return "link_to_folder"
-        if not entry.name.lower().endswith(self._extensions):
+        has_extension = bool(extension_of(entry.name))
+        if has_extension and not entry.name.lower().endswith(self._extensions):
             return "other_format"
-        return None if kind in (stat.S_IFREG, None) else "special"
+        if kind not in (stat.S_IFREG, None):
+            return "special"
+        return None if has_extension or self._begins_like_an_image(entry.path) else "other_format"
+
+    def _begins_like_an_image(self, path: str) -> bool:
+        """Tell whether a file begins like one of the formats; one that cannot be read does not."""
+        try:
+            start = read_start(path, _START_BYTES)
+        except (OSError, FileUnreadableError):
+            return False
+        return b"\0" in start and known_format(start) in self._formats  # a text may begin with BM
 
 
 def _is_own_folder(entry: os.DirEntry[str]) -> bool:

@@ -71,7 +71,7 @@ class OpenImage:
         _check_size(size, limits)
         outline.check_size(size)
         self._stored_size = size
-        self._orientation = read_orientation(outline.exif, outline.xmp)
+        self._orientation = outline.orientation or read_orientation(outline.exif, outline.xmp)
         self.size = upright_size(size, self._orientation)
         self.decode_bytes = _most_decode_bytes(size, image_format, transparent=transparent)
 

@@ -19,6 +19,7 @@ from app.allocator import configure_allocators
 from app.errors import ImageError
 from app.intake.allowance import Allowance
 from app.intake.decode import DecodeLimits, OpenImage, open_image
+from app.intake.formats import load_decoders
 from app.intake.message_line import MessageLine
 
 _COPIES_OF_FILE = 3
@@ -35,6 +36,7 @@ def main() -> None:
     limits = DecodeLimits(**given["limits"] | {"formats": frozenset(given["limits"]["formats"])})
     allowance = Allowance(*given["allowance"])
     _settle()
+    load_decoders(limits.formats)
     line.send({})
     with suppress(EOFError, OSError):  # the service is gone
         while True:

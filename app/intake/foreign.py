@@ -14,7 +14,6 @@ _BRANDS: Final = (
 _CONTAINERS: Final = frozenset({b"mif1", b"mif2", b"msf1", b"miaf"})
 _OTHERS: Final = (
     (rb"II\*\0.{4}CR\x02\0|IIU\0|IIR[OS]|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM", "a camera raw"),
-    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "TIFF"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"II\xbc", "JPEG XR"),

@@ -1,10 +1,10 @@
 """The image formats, one record each: how a file of it is told, named, rebuilt and weighed.
 
-A format is its record here, its module, and Pillow's plugin for it.
+A format is its record here, its module, and a plugin of Pillow for it.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,15 +16,18 @@ from PIL import (  # noqa: F401
     GifImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from app.intake.avif import outline_avif
 from app.intake.bmp import outline_bmp
 from app.intake.gif import outline_gif
+from app.intake.heic import load_heic_decoder, outline_heic
 from app.intake.jpeg import outline_jpeg
 from app.intake.outline import Outline
 from app.intake.png import outline_png
+from app.intake.tiff import outline_tiff
 from app.intake.webp import outline_webp
 
 
@@ -35,7 +38,8 @@ class ImageFormat:
     `signature` matches a file's first bytes, `extensions` are how the names of its files end.
     `bytes_per_pixel` is the most memory that decoding takes, as tests measure it: decoder, turning
     upright, RGB copy, and resizing with PyTorch, which begins with copies: 10. `outline` rebuilds a
-    file, given its bytes and the most pixels it may have.
+    file, given its bytes and the most pixels it may have. `load` imports the decoder of a format
+    that is an extra of the same name; it raises `ImportError`.
     """
 
     name: str
@@ -43,6 +47,7 @@ class ImageFormat:
     extensions: tuple[str, ...]
     bytes_per_pixel: int
     outline: Callable[[bytes, int], Outline]
+    load: Callable[[], None] | None = None
 
 
 _JPEG = ImageFormat(
@@ -87,7 +92,35 @@ _AVIF = ImageFormat(
     bytes_per_pixel=20,
     outline=outline_avif,
 )
+_TIFF = ImageFormat(
+    "tiff",
+    # Not a CR2, which begins like one.
+    re.compile(rb"II(?:\*\0(?!.{4}CR\x02)|\+\0)|MM\0[*+]", re.DOTALL),
+    (".tif", ".tiff"),
+    bytes_per_pixel=20,
+    outline=outline_tiff,
+)
+_HEIC = ImageFormat(
+    "heic",
+    # Behind AVIF, which may name its container first as well.
+    re.compile(rb".{4}ftyp(?:mif[12]|msf1|miaf|he(?:i[cxms]|v[cxms]))", re.DOTALL),
+    (".heic", ".heif", ".hif", ".heics", ".heifs"),
+    bytes_per_pixel=20,
+    outline=outline_heic,
+    load=load_heic_decoder,
+)
 
 FORMATS: Mapping[str, ImageFormat] = MappingProxyType(
-    {record.name: record for record in (_JPEG, _PNG, _WEBP, _GIF, _BMP, _AVIF)}
+    {record.name: record for record in (_JPEG, _PNG, _WEBP, _GIF, _BMP, _AVIF, _TIFF, _HEIC)}
 )
+
+
+def load_decoders(names: Iterable[str]) -> None:
+    """Import what decodes these formats; raises `ImportError`, whose name is that of a format."""
+    for name in names:
+        if (load := FORMATS[name].load) is None:
+            continue
+        try:
+            load()
+        except ImportError as error:
+            raise ImportError(str(error), name=name) from error

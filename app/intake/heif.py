@@ -1,7 +1,7 @@
-"""HEIF, which AVIF and HEIC are: rebuilt from the primary image, its tiles and its alpha.
+"""HEIF, which AVIF and HEIC are: what a file says of its items, and which the primary one needs.
 
 A file lists items, says where the bytes of each are, which other items it is made of, and which
-properties it has. Of all that the decoder gets what the primary image needs.
+properties it has.
 """
 
 import struct
@@ -10,17 +10,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.errors import ImageSuspiciousError, ImageTooLargeError
-from app.intake.boxes import Box, Fields, new_box, new_full_box, read_boxes
+from app.intake.boxes import Box, Fields, read_boxes
 from app.intake.outline import truncated, undecodable
 
 # A grid of 256 tiles, for its alpha too.
 _MAX_ITEMS = 1_000
 _MAX_PROPERTIES = 5_000
 _MAX_PARTS = 10_000
-_MADE_OF, _AUXILIARY_OF, _PREMULTIPLIED_BY = b"dimg", b"auxl", b"prem"
+MADE_OF, AUXILIARY_OF = b"dimg", b"auxl"
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
-# They are essential, and taken care of where they are not kept.
-_TURNS = frozenset({b"irot", b"imir", b"clap"})
 # Tiles may reach over the image's edge.
 _MOST_TILED = 2
 _SHORT = 2
@@ -170,9 +168,9 @@ def needed_items(image: HeifImage) -> list[int]:
     needed = [image.primary]
     for number in needed:  # which grows
         for kind, source, targets in image.references:
-            if kind == _MADE_OF and source == number:
+            if kind == MADE_OF and source == number:
                 found = targets
-            elif kind == _AUXILIARY_OF and number in targets and _is_alpha(image, source):
+            elif kind == AUXILIARY_OF and number in targets and _is_alpha(image, source):
                 found = [source]
             else:
                 continue
@@ -212,87 +210,3 @@ def _size(item: Item) -> tuple[int, int]:
 def _area(item: Item) -> int:
     width, height = _size(item)
     return width * height
-
-
-def rebuild(
-    image: HeifImage, data: bytes, needed: list[int], brand: bytes, kept: frozenset[bytes]
-) -> bytes:
-    """Write a file of the `needed` items, with those of their properties that are `kept`."""
-    head = new_box(b"ftyp", brand, bytes(4), brand, b"mif1miaf")
-    contents = [_content(image, data, number) for number in needed]
-    meta = _meta(image, needed, kept, _places(needed, contents, 0))
-    places = _places(needed, contents, len(head) + len(meta) + 8)
-    return head + _meta(image, needed, kept, places) + new_box(b"mdat", *contents)
-
-
-def _content(image: HeifImage, data: bytes, number: int) -> bytes:
-    """Join the parts of an item's bytes."""
-    pieces, total = [], 0
-    for where, start, told in image.items[number].parts:
-        if where > 1:
-            raise undecodable("file")
-        source = image.item_data if where else memoryview(data)
-        length = told or max(0, len(source) - start)
-        if start + length > len(source):
-            raise truncated("file")
-        total += length
-        if total > len(data):  # parts that overlap
-            raise ImageSuspiciousError("a file of too many parts")
-        pieces.append(source[start : start + length])
-    return b"".join(pieces)
-
-
-def _places(needed: list[int], contents: list[bytes], start: int) -> bytes:
-    # Version 2: offsets and lengths of four bytes, no base, numbers of four bytes.
-    entries = [struct.pack(">HI", 0x4400, len(needed))]
-    for number, content in zip(needed, contents, strict=True):
-        entries.append(struct.pack(">IHHHII", number, 0, 0, 1, start, len(content)))
-        start += len(content)
-    return new_full_box(b"iloc", *entries, version=2)
-
-
-def _meta(image: HeifImage, needed: list[int], kept: frozenset[bytes], places: bytes) -> bytes:
-    kinds = [
-        new_full_box(b"infe", struct.pack(">IH4sx", number, 0, image.items[number].kind), version=3)
-        for number in needed
-    ]
-    return new_full_box(
-        b"meta",
-        new_full_box(b"hdlr", bytes(4), b"pict", bytes(13)),
-        new_full_box(b"pitm", struct.pack(">I", image.primary), version=1),
-        places,
-        new_full_box(b"iinf", struct.pack(">I", len(needed)), *kinds, version=1),
-        _references(image, needed),
-        _property_boxes(image, needed, kept),
-    )
-
-
-def _references(image: HeifImage, needed: list[int]) -> bytes:
-    kept = [
-        new_box(kind, struct.pack(f">IH{len(targets)}I", source, len(targets), *targets))
-        for kind, source, targets in image.references
-        if kind in (_MADE_OF, _AUXILIARY_OF, _PREMULTIPLIED_BY) and {source, *targets} <= {*needed}
-    ]
-    return new_full_box(b"iref", *kept, version=1) if kept else b""
-
-
-def _property_boxes(image: HeifImage, needed: list[int], kept: frozenset[bytes]) -> bytes:
-    held: dict[tuple[bytes, bytes], int] = {}
-    entries: list[bytes] = []
-    for number in needed:
-        told = []
-        for (name, content), essential in image.items[number].properties:
-            if name in kept and not _is_profile(name, content):
-                index = held.setdefault((name, bytes(content)), len(held) + 1)
-                told.append(index | essential << 15)
-            elif essential and name not in _TURNS:
-                raise undecodable("file")
-        entries.append(struct.pack(f">IB{len(told)}H", number, len(told), *told))
-    boxes = [new_box(name, content) for name, content in held]
-    wide = bytes((1, 0, 0, 1))
-    associations = new_box(b"ipma", wide, struct.pack(">I", len(needed)), *entries)
-    return new_box(b"iprp", new_box(b"ipco", *boxes), associations)
-
-
-def _is_profile(name: bytes, content: memoryview) -> bool:
-    return name == b"colr" and bytes(content[:4]) != b"nclx"

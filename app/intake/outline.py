@@ -21,14 +21,16 @@ MAX_EXIF_BYTES = 64 * 2**10
 class Outline:
     """A rebuilt file, and what else the original told: metadata that may hold an orientation.
 
-    `exif` is the beginning of a TIFF structure, with or without `Exif` in front; `animated` says
-    whether there is a second frame. The rebuilt file has none of these. `size` (width, height) is
+    `exif` is the beginning of a TIFF structure, with or without `Exif` in front; `orientation` is
+    told where the format itself has one, as 1 to 8; `animated` says whether there is a second frame
+    or page. The rebuilt file has none of these. `size` (width, height) is
     told where Pillow takes an image's memory in order to tell it, `transparent` where it would not.
     """
 
     data: bytes
     exif: bytes | None = None
     xmp: bytes | memoryview | None = None
+    orientation: int | None = None
     animated: bool = False
     size: tuple[int, int] | None = None
     transparent: bool = False

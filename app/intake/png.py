@@ -124,10 +124,10 @@ class _RebuiltPng:
         if clear is not None and not is_deep:
             parts += _written(b"tRNS", clear)
         parts += [*_written(b"IDAT", *self.pixels), *_written(b"IEND")]
-        told = b"".join(parts), self._exif(), self._xmp(), self.animated
+        told = b"".join(parts), self._exif(), self._xmp()
         if clear is not None and is_deep:
-            return DeepClearOutline(*told, transparent=True, clear=clear)
-        return Outline(*told)
+            return DeepClearOutline(*told, animated=self.animated, transparent=True, clear=clear)
+        return Outline(*told, animated=self.animated)
 
     def _add_header(self, chunk: _Chunk) -> None:
         """Take what counts in front of the pixels only."""

@@ -75,7 +75,10 @@ class Server(uvicorn.Server):
         """Take SIGHUP as uvicorn takes SIGTERM, unless it is ignored, as under nohup."""
         with super().capture_signals():
             before = signal.getsignal(signal.SIGHUP)
-            if before is signal.SIG_IGN or not _in_main_thread():
+            if (
+                before is signal.SIG_IGN
+                or threading.current_thread() is not threading.main_thread()
+            ):
                 yield
                 return
             signal.signal(signal.SIGHUP, self.handle_exit)
@@ -162,10 +165,6 @@ class Server(uvicorn.Server):
 
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def _accept_all(listener: int, limit: int) -> Iterator[socket.socket]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpcore
 
-from app.intake.lookup import SystemLookup
+from app.intake.network import SystemLookup
 
 PUBLIC = "93.184.215.14"
 PUBLIC_V6 = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"

@@ -16,13 +16,14 @@ from PIL import Image
 from app.errors import ImageError, ImageTooLargeError, InvalidBase64Error
 from app.intake.base64_text import decode_base64
 from app.intake.decode import DecodedImage, DecodeLimits, decode_image
+from app.intake.formats import FORMATS
 from app.settings import Settings
 from tests.adversarial.any_answer import check_any_answer
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.images import animation, encode, plain_png, scene
 from tests.app.service_server import ServiceServer, run_service
 
-LIMITS = DecodeLimits(100_000, 1_000_000, 4_000, frozenset({"jpeg", "png", "webp", "gif", "bmp"}))
+LIMITS = DecodeLimits(100_000, 1_000_000, 4_000, frozenset(FORMATS))
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 PNG = plain_png((10, 20, 30))
 
@@ -54,6 +55,12 @@ def _seeds() -> list[bytes]:
         encode(scene(1), "BMP"),
         encode(scene(1).quantize(16), "BMP"),
         encode(scene(1).convert("1"), "BMP"),
+        encode(scene(1), "AVIF"),
+        encode(rgba, "TIFF", exif=exif, compression="tiff_lzw"),
+        encode(scene(1), "TIFF", compression="jpeg"),
+        encode(scene(1).convert("1"), "TIFF", compression="group4"),
+        animation(COLOURS, "TIFF"),
+        encode(rgba, "HEIC"),
     ]
 
 

@@ -458,3 +458,14 @@ def test_what_info_prints_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, value)
 
     assert Settings() == Settings.model_construct()
+
+
+def test_a_format_without_its_package_stops_the_start_and_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    told = CliRunner().invoke(cli, ["info"], env={"SIGLIP_FORMATS": "jpeg,heic"})
+
+    assert told.exit_code == 2
+    assert told.stderr == "SIGLIP_FORMATS names heic, which needs pip install '.[heic]'\n"
+    assert CliRunner().invoke(cli, ["info"], env={"SIGLIP_FORMATS": "jpeg,tiff"}).exit_code == 0

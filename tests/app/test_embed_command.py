@@ -290,6 +290,51 @@ def test_one_signal_ends_a_run_in_which_every_decoder_hangs_with_what_was_comput
     assert not journal.exists()
 
 
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
+def test_it_tells_what_it_left_out_by_extension_and_takes_what_has_none(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGLIP_FORMATS", "png,tiff,heic")
+    folder, output = tmp_path / "photos", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for name, image_format in (("scan.TIF", "TIFF"), ("IMG_1.HEIC", "HEIC"), ("blob", "PNG")):
+        (folder / name).write_bytes(encode(scene(0), image_format))
+    for name in ("a.txt", "b.txt", "c.jpg", "Makefile"):
+        (folder / name).write_text("a text")
+
+    code, told, errors = run(None, folder, "-o", output, *options, code=_WITH_FAKE)
+
+    assert (code, errors) == (0, "")
+    assert names_of(read_rows(output)) == ["IMG_1.HEIC", "blob", "scan.TIF"]
+    event = last_event(told)
+    assert (event["event"], event["left_out"]) == ("embedded", 4)
+    assert event["left_out_extensions"] == {".txt": 2, ".jpg": 1, "no extension": 1}
+
+
+def test_a_quiet_run_shows_a_terminal_its_end_alone(tmp_path: Path) -> None:
+    write_colours(tmp_path / "photos", range(20))
+    (tmp_path / "photos" / "a.heic").touch()
+    ours, theirs = pty.openpty()
+
+    with start(
+        None,
+        tmp_path / "photos",
+        "-o",
+        tmp_path / "out.npy",
+        "--quiet",
+        code=_WITH_FAKE,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = _ESCAPES.sub("", read_all(ours).decode())
+        process.communicate(timeout=_END_S)
+
+    assert process.returncode == 0
+    (line,) = shown.splitlines()
+    assert line.startswith("20 images, 0 failed, ")
+    assert line.endswith("; left out: 1 file of another format (.heic 1)")
+
+
 def test_a_terminal_that_is_closed_ends_the_run_with_what_was_computed(tmp_path: Path) -> None:
     write_colours(tmp_path / "photos", range(150))
     output, journal = tmp_path / "out.npy", tmp_path / "out.npy.partial" / "journal"

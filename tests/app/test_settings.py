@@ -36,6 +36,7 @@ def test_every_setting_can_be_set_and_has_a_description() -> None:
         ("SIGLIP_MAX_BATCH_SIZE", "auto", "max_batch_size", "auto"),
         ("SIGLIP_MAX_BATCH_SIZE", "32", "max_batch_size", 32),
         ("SIGLIP_FORMATS", "png, jpeg", "formats", frozenset({"png", "jpeg"})),
+        ("SIGLIP_FORMATS", "png,tiff,heic", "formats", frozenset({"png", "tiff", "heic"})),
         ("SIGLIP_PORT", "0", "port", 0),
         ("SIGLIP_REQUEST_TIMEOUT_S", "0.5", "request_timeout_s", 0.5),
         ("SIGLIP_URL_INPUT", "on", "url_input", True),

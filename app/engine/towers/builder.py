@@ -15,9 +15,9 @@ from app.engine.towers.compiled import CompiledRunner
 from app.engine.towers.device import configure_device, pick_device, pick_dtype
 from app.engine.towers.fingerprint import space_of
 from app.engine.towers.loading import LoadedModel, load_plain_model
-from app.engine.towers.runners import pick_runner
 from app.engine.towers.reference import embed_plainly, in_float32
 from app.engine.towers.runner import Runner
+from app.engine.towers.runners import pick_runner
 from app.engine.towers.selftest import check_against_reference
 from app.engine.towers.tower_embedder import Embed, ImageTowerEmbedder
 from model.image_processing_base import BaseImageProcessor
@@ -135,9 +135,7 @@ def _fuse(
     fuse = loaded.family.fused_tower
     if compiled:
         fuse = partial(fuse, compilable=True)
-    tower: Tower = fuse(
-        loaded.model.vision_model, loaded.processor, device, dtype, consume=True
-    )
+    tower: Tower = fuse(loaded.model.vision_model, loaded.processor, device, dtype, consume=True)
     collate: Collate = partial(loaded.family.collate, loaded.processor)
     if compiled:
         return CompiledRunner(tower, collate, device)

@@ -32,7 +32,8 @@ def in_float32(model: Model, shared: Sequence[torch.Tensor] = ()) -> Model:
 
 @torch.inference_mode()
 def embed_plainly(
-    model: PreTrainedVisionModel[Any], processor: BaseImageProcessor, pixels: Pixels) -> Vectors:
+    model: PreTrainedVisionModel[Any], processor: BaseImageProcessor, pixels: Pixels
+) -> Vectors:
     """Compute what the processor's `resize` gave with the plain modules."""
     inputs = processor.collate(list(pixels))
     outputs = model(inputs)

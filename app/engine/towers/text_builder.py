@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import structlog
 import torch
+from model.modeling_siglip_text_fused import FusedTextTransformer
+from model.modeling_siglip_text_model import has_text_tower
 
 from app.allocator import give_back_memory
 from app.engine.protocol import Int64Array, NoTexts, TextEmbedder, TextInfo
@@ -22,8 +24,6 @@ from app.engine.towers.selftest import check_against_reference
 from app.engine.towers.tower_embedder import Embed, TextTowerEmbedder
 from model import CheckpointError, ConfigError, SiglipTextModel, load_tokenizer
 from model.checkpoint import Checkpoint, open_checkpoint
-from model.modeling_siglip_text_fused import FusedTextTransformer
-from model.modeling_siglip_text_model import has_text_tower
 from model.tokenization_base import BaseTokenizer
 from model.tokenizer_loading import has_tokenizer
 

@@ -1,7 +1,9 @@
 """The pages that describe the service: who may see them, and that the description is right."""
 
+import base64
 from typing import Any, Literal
 
+import jsonschema_rs
 import pytest
 
 from app.keys import ApiKeys
@@ -15,6 +17,7 @@ from tests.app.service_server import ServiceServer, run_service
 KEYS = ApiKeys.of(b"hush")
 KEY = {"Authorization": "Bearer hush"}
 PROBES = {"/healthz", "/readyz", "/livez"}
+GREY = base64.b64encode(plain_png((9, 9, 9))).decode()
 PAGES = ["/", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/swagger-ui.css"]
 
 
@@ -129,3 +132,26 @@ def test_the_example_of_a_body_can_be_sent_as_it_is(server: ServiceServer) -> No
 
     answer = server.client.post("/embed", json=example)
     assert [item["id"] for item in answer.json()["data"]] == [None, "sku-1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"images": [GREY]}, 200),
+        ({"image": GREY}, 200),
+        ({"image": {"data": GREY, "id": "a"}}, 200),
+        ({"image": GREY, "images": [GREY]}, 400),
+        ({"output": "pooled"}, 400),
+        ({"image": 7}, 400),
+        ({"image": None}, 400),
+        ({"image": {"id": "a"}}, 400),
+    ],
+)
+def test_what_is_described_as_a_body_is_what_is_taken(
+    server: ServiceServer, body: dict[str, Any], status: int
+) -> None:
+    content = described(Settings())["paths"]["/embed"]["post"]["requestBody"]["content"]
+    schema = jsonschema_rs.validator_for(content["application/json"]["schema"])
+
+    assert schema.is_valid(body) == (status == 200)
+    assert server.client.post("/embed", json=body).status_code == status

@@ -61,7 +61,12 @@ def of_json(generated: Callable[[str], Any]) -> Any:
     return generated("models").EmbedEmbedPostJsonEmbedBody(images=[text])
 
 
-@pytest.mark.parametrize("make_body", [of_octets, of_form, of_json])
+def of_json_alone(generated: Callable[[str], Any]) -> Any:
+    text = base64.b64encode(PNG).decode()
+    return generated("models").EmbedEmbedPostJsonEmbedBody(image=text)
+
+
+@pytest.mark.parametrize("make_body", [of_octets, of_form, of_json, of_json_alone])
 @pytest.mark.parametrize("options", [{}, {"normalize": False}])
 def test_every_form_is_embedded(
     generated: Callable[[str], Any],

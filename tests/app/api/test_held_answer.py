@@ -8,8 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from app.api.context import context_of
-from app.api.held_answer import HeldAnswer
-from app.api.inflight import InflightBytes
+from app.api.inflight import HeldAnswer, InflightBytes
 from app.settings import Settings
 from app.wire.connection import Connection
 from tests.adversarial.raw_client import WAIT_S, connect, head
@@ -27,7 +26,7 @@ GET = head(method="GET", path="/large")
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceServer]:
     """A service that takes every answer for a large one."""
-    monkeypatch.setattr("app.api.embed._MAX_INLINE_ANSWER_BYTES", 0)
+    monkeypatch.setattr("app.api.submit._MAX_INLINE_ANSWER_BYTES", 0)
     with run_service(Settings(), FakeEmbedder()) as running:
         yield running
 
@@ -55,9 +54,9 @@ def test_without_room_for_its_answer_a_request_is_refused_before_any_work() -> N
     embedder = FakeEmbedder()
     with pytest.MonkeyPatch.context() as patch, run_service(Settings(), embedder) as service:
         answers = answers_of(service)
-        with answers.held(Settings().inflight_bytes):
+        with answers.hold(Settings().inflight_bytes):
             assert post_images(service.client, "raw", [PNG]).status_code == 200, "a small one"
-            patch.setattr("app.api.embed._MAX_INLINE_ANSWER_BYTES", 0)
+            patch.setattr("app.api.submit._MAX_INLINE_ANSWER_BYTES", 0)
             check_error(post_images(service.client, "raw", [PNG]), 429, "memory_full")
         assert post_images(service.client, "raw", [PNG]).status_code == 200
     assert len(embedder.computed) == 2

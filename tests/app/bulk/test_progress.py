@@ -1,6 +1,5 @@
 """What a run tells while it goes on, and in the end, by a clock that the test sets."""
 
-from collections import Counter
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -10,10 +9,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.bulk import progress
+from app.bulk.left_out import LeftOut
 from app.bulk.progress import Tally, shown_progress, tell_result
-from app.bulk.walk import WhyLeftOut
 
-LEFT_OUT: Counter[WhyLeftOut] = Counter({"other_format": 3, "special": 1})
+LEFT_OUT = LeftOut(
+    [
+        ("a.TXT", "other_format"),
+        ("a/b", "other_format"),
+        ("c.txt", "other_format"),
+        ("d", "special"),
+    ]
+)
 
 
 @dataclass
@@ -108,15 +114,24 @@ def test_the_last_line_says_what_was_done_and_what_was_left_out(clock: Clock) ->
             "rows": 7,
             "left_out": 4,
             "left_out_for": {"other_format": 3, "special": 1},
+            "left_out_extensions": {".txt": 2, "no extension": 1},
         }
     ]
 
 
 @pytest.mark.parametrize(
-    ("left_out", "said"), [(LEFT_OUT, "; left out: 3 other format, 1 special\n"), (Counter(), "\n")]
+    ("left_out", "said"),
+    [
+        (
+            LEFT_OUT,
+            "; left out: 3 files of other formats (.txt 2, no extension 1),"
+            " 1 pipes, sockets or devices\n",
+        ),
+        (LeftOut(), "\n"),
+    ],
 )
 def test_a_terminal_gets_it_in_words(
-    clock: Clock, stream: Stream, left_out: Counter[WhyLeftOut], said: str
+    clock: Clock, stream: Stream, left_out: LeftOut, said: str
 ) -> None:
     stream.is_terminal = True
     tally = Tally(total=1)
@@ -145,3 +160,24 @@ def test_a_terminal_that_was_closed_ends_nothing(
         tally.count(failed=False)
         show()
     tell_result(tally, LEFT_OUT, Path("out.npy"), in_output=1)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_quiet_run_shows_no_progress_and_how_it_ended(
+    clock: Clock, stream: Stream, is_terminal: bool
+) -> None:
+    stream.is_terminal = is_terminal
+    tally = Tally(total=3)
+
+    with capture_logs() as lines:
+        with shown_progress(tally, quiet=True) as show:
+            for _ in range(3):
+                clock.now += 100
+                tally.count(failed=False)
+                show()
+        assert (lines, stream.getvalue()) == ([], "")
+        tell_result(tally, LEFT_OUT, Path("out.npy"), in_output=3)
+
+    told = stream.getvalue() if is_terminal else str(lines)
+    assert "out.npy" in told
+    assert ".txt" in told

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from app.bulk.image_file import ImageFile
-from app.bulk.walk import WhyLeftOut, find_files
+from app.bulk.left_out import WhyLeftOut
+from app.bulk.walk import find_files
 from app.errors import FileUnreadableError
+from app.intake.formats import FORMATS
+from tests.app.images import encode, scene
 
 ALL = frozenset({"jpeg", "png", "webp", "gif", "bmp"})
 
@@ -35,7 +38,7 @@ def find(*arguments: str, formats: frozenset[str] = ALL, own: tuple[str, ...] = 
 
 
 def left_out_of(*arguments: str, own: tuple[str, ...] = ()) -> dict[WhyLeftOut, int]:
-    return dict(find_files(map(Path, arguments), ALL, map(Path, own)).left_out)
+    return dict(find_files(map(Path, arguments), ALL, map(Path, own)).left_out.reasons)
 
 
 @pytest.mark.usefixtures("here")
@@ -253,3 +256,42 @@ def test_a_folder_that_cannot_be_listed_is_taken_for_its_failure_to_be_told(
     assert not too_deep.endswith(".png")
     with pytest.raises(FileUnreadableError, match="file name too long"):
         ImageFile(Path(too_deep), 1)()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("image_format", sorted(FORMATS))
+def test_a_file_without_an_extension_is_taken_for_what_it_begins_like(image_format: str) -> None:
+    touch("a/none", "a/b/README")
+    Path("a/blob").write_bytes(encode(scene(0), image_format))
+    Path("a/dot.").write_bytes(encode(scene(0), image_format))
+    Path("a/.hidden").write_bytes(encode(scene(0), image_format))
+    Path("a/wrong.txt").write_bytes(encode(scene(0), image_format))
+    Path("a/text").write_text("BMW and GIF89a")
+    Path("a/short").write_bytes(b"BM")
+
+    assert find("a", formats=frozenset({image_format})) == ["a/blob", "a/dot."]
+    assert find("a", formats=frozenset(FORMATS) - {image_format}) == []
+    left_out = find_files([Path("a")], frozenset({image_format}), []).left_out
+    assert left_out.extensions == {"no extension": 4, ".txt": 1}
+
+
+@pytest.mark.usefixtures("here")
+def test_only_the_start_of_a_file_without_an_extension_is_read() -> None:
+    touch("a/other.png")
+    os.truncate("a/other.png", 0)
+    with Path("a/huge").open("wb") as file:
+        file.write(encode(scene(0)))
+        file.truncate(2**40)
+
+    assert find("a") == ["a/huge", "a/other.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_without_an_extension_that_cannot_be_looked_into_is_left_out() -> None:
+    touch("a/1.png", "file")
+    Path("a/nowhere").symlink_to("x")
+    Path("a/loop").symlink_to("loop")
+    os.mkfifo("a/pipe")
+
+    assert find("a") == ["a/1.png"]
+    assert left_out_of("a") == {"other_format": 2, "special": 1}

@@ -25,7 +25,7 @@ def mutants(image_format: str, count: int) -> Iterator[bytes]:
         yield _mutant(random_, image_format, honest)
 
 
-def seeds(image_format: str) -> list[bytes]:
+def seeds(image_format: str) -> list[bytes]:  # noqa: PLR0911 # one a format
     """Return small honest files of a format, of as many kinds as Pillow writes."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -81,6 +81,24 @@ def seeds(image_format: str) -> list[bytes]:
             encode(picture.convert("L"), "AVIF"),
             animation(_COLOURS, "AVIF"),
         ]
+    if image_format == "heic":
+        return [
+            encode(picture, "HEIC"),
+            encode(clear, "HEIC", quality=-1, chroma=444),
+            encode(picture.convert("L"), "HEIC"),
+        ]
+    if image_format == "tiff":
+        return [
+            encode(picture, "TIFF"),
+            encode(clear, "TIFF", compression="tiff_lzw", exif=exif),
+            encode(picture.quantize(16), "TIFF", compression="packbits"),
+            encode(picture.convert("1"), "TIFF", compression="group4"),
+            encode(picture.convert("L"), "TIFF", compression="tiff_adobe_deflate"),
+            encode(picture.convert("CMYK"), "TIFF"),
+            encode(picture, "TIFF", compression="jpeg"),
+            encode(Image.fromarray(np.arange(280, dtype=np.uint16).reshape(14, 20)), "TIFF"),
+            animation(_COLOURS, "TIFF"),
+        ]
     modes = picture, picture.quantize(16), picture.convert("1"), picture.convert("L"), clear
     return [encode(image, "BMP") for image in modes]
 
@@ -91,7 +109,8 @@ def chunk(name: bytes, content: bytes = b"") -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
 
-# Parts: a JPEG's segments and coded pixels, a PNG's and a WebP's chunks, a GIF's blocks.
+# Parts: a JPEG's segments and coded pixels, a PNG's and a WebP's chunks, a GIF's blocks, a TIFF's
+# tags.
 
 
 def parts_of(image_format: str, data: bytes) -> list[bytes]:
@@ -145,14 +164,24 @@ def _end_of_bmp_part(data: bytes, at: int) -> int:
 _CONTAINERS = {b"meta": 12, b"iinf": 14, b"iref": 12, b"iprp": 8, b"ipco": 8}
 
 
-def _end_of_avif_part(data: bytes, at: int) -> int:
+def _end_of_heif_part(data: bytes, at: int) -> int:
     """Take a box as one part, and of one that holds boxes its head."""
     name = data[at + 4 : at + 8]
     return at + _CONTAINERS.get(name, int.from_bytes(data[at : at + 4], "big"))
 
 
+def _end_of_tiff_part(data: bytes, at: int) -> int:
+    """Take each entry of the first directory as a part, and what is between as others."""
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    ends = [8, start, *(start + 2 + 12 * entry for entry in range(count + 1)), len(data)]
+    return next(end for end in sorted(ends) if end > at)
+
+
 _END_OF_PART = {
-    "avif": _end_of_avif_part,
+    "avif": _end_of_heif_part,
+    "heic": _end_of_heif_part,
+    "tiff": _end_of_tiff_part,
     "jpeg": _end_of_jpeg_part,
     "png": _end_of_png_part,
     "webp": _end_of_webp_part,
@@ -165,6 +194,8 @@ _END_OF_PART = {
 _EXIF_ON_ITS_SIDE = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
 _LENGTHS = {
     "avif": (0, ">I"),
+    "heic": (0, ">I"),
+    "tiff": (4, "<I"),
     "jpeg": (2, ">H"),
     "png": (0, ">I"),
     "webp": (4, "<I"),
@@ -178,6 +209,8 @@ _KINDS: dict[str, tuple[int, list[bytes]]] = {
     ),
     "webp": (0, [b"VP8 ", b"XMP ", *b"VP8L VP8X ALPH ANIM ANMF EXIF ICCP abcd".split()]),
     "avif": (4, b"ftyp meta iloc iinf infe iref auxl dimg iprp ipco ispe irot mdat free".split()),
+    "heic": (4, b"ftyp meta iloc iinf infe iref auxl dimg iprp ipco ispe clap mdat free".split()),
+    "tiff": (0, [bytes((tag, 1)) for tag in range(256)]),
     "gif": (1, [b"\xf9", b"\xfe", b"\xff", b"\1", b"\0", b",", b";"]),
 }
 _STRANGERS = {
@@ -210,6 +243,17 @@ _STRANGERS = {
         *(b"!\xf9\4\5\0\0\3\0", b"!\x01\0;" + b"a" * 59 + b"\0", b"\0\0\0", b";", b","),
     ],
     "bmp": [bytes(100), b"\xff" * 30],
+    "heic": [
+        *(b"\0\0\0\x08free", bytes(8), b"\0\0\0\x14ispe\0\0\0\0\0\0\0\x14\0\0\0\x0e"),
+        b"\0\0\0\x1ainfe\2\0\0\0\0\2\0\0hvc1Alpha\0",
+    ],
+    "tiff": [
+        *(
+            bytes((tag, 1, 3, 0, 1, 0, 0, 0, value, 0, 0, 0))
+            for tag in range(256)
+            for value in (1, 2)
+        ),
+    ],
     "avif": [
         *(b"\0\0\0\x09irot\1", b"\0\0\0\x09imir\0", b"\0\0\0\x08free", bytes(8)),
         *(b"\0\0\0\x14ispe\0\0\0\0\0\0\0\x14\0\0\0\x0e", b"\0\0\0\1free\0\0\0\0\0\0\0\x10"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ImageTooLargeError, ServiceError, UrlFetchFailedError, UrlForbiddenError
-from app.intake import fetch
+from app.intake import fetch, network
 from app.intake.fetch import Fetcher
 from tests.adversarial.origins import (
     PUBLIC,
@@ -57,7 +57,7 @@ def get(fetcher: Fetcher, url: str = URL) -> bytes:
     """Fetch one URL."""
 
     async def run() -> bytes:
-        async with fetcher.fetched(url) as data:
+        async with fetcher.fetch(url) as data:
             return data
 
     return asyncio.run(run())
@@ -262,7 +262,7 @@ def test_interim_heads_leave_room_for_others(fetcher: Fetcher, origin: Origin) -
     async def run() -> None:
         others = asyncio.create_task(take_turns())
         try:
-            async with fetcher.fetched(URL):
+            async with fetcher.fetch(URL):
                 pass
         finally:
             others.cancel()
@@ -301,7 +301,7 @@ def test_a_flood_of_tiny_chunks_is_cut_off_and_leaves_room_for_others(
 
         others = asyncio.create_task(take_turns())
         try:
-            async with Fetcher(10**6, lookup=names, network=internet).fetched(URL):
+            async with Fetcher(10**6, lookup=names, network=internet).fetch(URL):
                 pass
         finally:
             others.cancel()
@@ -333,7 +333,7 @@ def test_a_slow_host_is_given_up_on_time(
 def test_a_resolver_that_hangs_is_given_up_on_time(
     internet: Internet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "_LOOKUP_S", 0.1)
+    monkeypatch.setattr(network, "_LOOKUP_S", 0.1)
 
     async def hang(_: str) -> list[str]:
         await asyncio.sleep(60)
@@ -353,7 +353,7 @@ def test_few_fetches_run_at_a_time(fetcher: Fetcher, origin: Origin) -> None:
         held = asyncio.Semaphore(0)
 
         async def hold() -> None:
-            async with fetcher.fetched(URL):
+            async with fetcher.fetch(URL):
                 held.release()
                 await release.wait()
 

@@ -4,9 +4,10 @@ import subprocess
 import sys
 from typing import get_args
 
+import pytest
 from PIL import Image
 
-from app.intake.formats import FORMATS
+from app.intake.formats import FORMATS, load_decoders
 from app.settings import ImageFormat
 
 
@@ -22,6 +23,7 @@ def test_no_two_formats_share_a_name_of_a_file() -> None:
 
 def test_pillow_can_open_every_format() -> None:
     Image.preinit()
+    load_decoders(FORMATS)
     assert {name.upper() for name in FORMATS} <= set(Image.OPEN)
 
 
@@ -29,7 +31,8 @@ def test_decoding_is_imported_without_what_is_heavy() -> None:
     """A process that only decodes imports it."""
     script = (
         "import sys, app.intake.decode as decode\n"
-        "print(sorted({'torch', 'numpy', 'fastapi', 'pydantic'} & set(sys.modules)))\n"
+        "print(sorted({'torch', 'numpy', 'fastapi', 'pydantic', 'pillow_heif'}"
+        " & set(sys.modules)))\n"
         "from PIL import Image; print(sorted(Image.OPEN))"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
@@ -37,3 +40,11 @@ def test_decoding_is_imported_without_what_is_heavy() -> None:
         b"[]",
         b"['AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP']",
     ]
+
+
+def test_a_format_whose_package_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    load_decoders(["png", "tiff"])
+    with pytest.raises(ImportError) as missing:
+        load_decoders(["png", "heic"])
+    assert missing.value.name == "heic"

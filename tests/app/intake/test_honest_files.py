@@ -4,6 +4,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -20,6 +21,10 @@ LIMITS = DecodeLimits(20 * 2**20, 50_000_000, 16_384, frozenset(FORMATS))
 PICTURE = Image.radial_gradient("L").resize((96, 64)).convert("RGB")
 JPEG, PNG, WEBP, BMP = (encode(PICTURE, name) for name in ("JPEG", "PNG", "WEBP", "BMP"))
 GIF = encode(PICTURE.quantize(16), "GIF")
+TIFF = encode(PICTURE, "TIFF")
+LZW_TIFF = encode(PICTURE, "TIFF", compression="tiff_lzw")
+# Text that is not in blocks; what follows it leads a reader of blocks to the end from anywhere.
+XMP_OF_GIF = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>\1' + bytes(range(255, -1, -1)) + b"\0"
 _RANDOM = random.Random(1)  # noqa: S311 # what cannot be packed
 
 
@@ -38,6 +43,19 @@ def jpeg_with(head: bytes) -> bytes:
 def gif_with(blocks: bytes) -> bytes:
     start = 13 + (3 << ((GIF[10] & 7) + 1))
     return GIF[:start] + blocks + GIF[start:]
+
+
+def tiff_with(tag: int, other: int, data: bytes = b"", number: int | None = None) -> bytes:
+    """Rename a tag of a TIFF of one strip, or give it another number."""
+    changed = bytearray(data or TIFF)
+    start = int.from_bytes(changed[4:8], "little")
+    for at in range(start + 2, start + 2 + 12 * changed[start], 12):
+        if int.from_bytes(changed[at : at + 2], "little") == tag:
+            changed[at : at + 2] = struct.pack("<H", other)
+            if number is not None:
+                changed[at + 2 : at + 12] = struct.pack("<HII", 4, 1, number)
+            return bytes(changed)
+    raise LookupError(tag)
 
 
 def wrong_checksum(name: bytes, content: bytes) -> bytes:
@@ -82,6 +100,19 @@ FILES: dict[str, tuple[bytes, Callable[[], bytes]]] = {
         PNG,
         lambda: png_with(wrong_checksum(b"gAMA", b"\0\0\xb1\x8f")),
     ),
+    **{
+        f"PNG with a wrong checksum over its {name.decode()}": (
+            PNG,
+            partial(png_with, wrong_checksum(name, content)),
+        )
+        for name, content in {
+            b"pHYs": bytes(9),
+            b"iCCP": b"a\0\0" + zlib.compress(bytes(100)),
+            b"tEXt": b"a\0b",
+            b"zTXt": b"a\0\0" + zlib.compress(b"b"),
+            b"tIME": bytes(7),
+        }.items()
+    },
     "PNG with a gamma too short": (PNG, lambda: png_with(chunk(b"gAMA", b"\0"))),
     "PNG with a transparency too short": (PNG, lambda: png_with(chunk(b"tRNS", b"\0"))),
     "PNG with a wrong checksum over its end": (PNG, lambda: PNG[:-4] + bytes(4)),
@@ -105,12 +136,38 @@ FILES: dict[str, tuple[bytes, Callable[[], bytes]]] = {
         WEBP,
         lambda: WEBP[:4] + struct.pack("<I", len(WEBP) - 7) + WEBP[8:] + b"\0",
     ),
+    "WebP with 5 MiB of XMP": (WEBP, lambda: encode(PICTURE, "WEBP", xmp=letters(5 << 20))),
+    "WebP with a profile of 2 MiB": (
+        WEBP,
+        lambda: encode(PICTURE, "WEBP", icc_profile=_RANDOM.randbytes(2 << 20)),
+    ),
+    "GIF with 4 MiB of comment": (
+        GIF,
+        lambda: gif_with(b"!\xfe" + (b"\xff" + b"x" * 255) * (4 << 12) + b"\0"),
+    ),
+    "GIF with XMP as Adobe writes it": (
+        GIF,
+        lambda: gif_with(b"!\xff\x0bXMP DataXMP" + XMP_OF_GIF),
+    ),
     "GIF without an end": (GIF, lambda: GIF[:-1]),
     "GIF with zeros behind its end": (GIF, lambda: GIF + bytes(1_000)),
     "GIF with zeros between its blocks": (GIF, lambda: gif_with(bytes(10))),
     "GIF with an empty extension": (GIF, lambda: gif_with(b"!\xfe\0")),
     "BMP that tells no size": (BMP, lambda: BMP[:2] + bytes(4) + BMP[6:]),
     "BMP with 100 kB behind its pixels": (BMP, lambda: BMP + bytes(100_000)),
+    "TIFF with 100 kB behind its end": (TIFF, lambda: TIFF + bytes(100_000)),
+    "TIFF with 5 MiB of XMP and of a profile": (
+        TIFF,
+        lambda: encode(
+            PICTURE, "TIFF", tiffinfo={700: letters(5 << 20)}, icc_profile=bytes(5 << 20)
+        ),
+    ),
+    "TIFF that tells no lengths": (TIFF, lambda: tiff_with(279, 65_000)),
+    "packed TIFF that tells no lengths": (LZW_TIFF, lambda: tiff_with(279, 65_000, LZW_TIFF)),
+    "TIFF of strips that are 0 bytes long": (TIFF, lambda: tiff_with(279, 279, number=0)),
+    "TIFF of one strip and no rows": (TIFF, lambda: tiff_with(278, 65_000)),
+    "TIFF of strips taller than itself": (TIFF, lambda: tiff_with(278, 278, number=2**32 - 1)),
+    "TIFF whose tags are not in order": (TIFF, lambda: tiff_with(259, 7, number=1)),
 }
 
 # Pillow does not read these either. Of a progressive JPEG without an end it cannot be told how much

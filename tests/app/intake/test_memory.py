@@ -9,11 +9,15 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
+import tifffile
 from PIL import Image
 
 from app.intake.memory import DecodeMemory
+from tests.app.images import encode
 from tests.app.intake.mutants import chunk
+from tests.app.intake.test_heic import with_properties
 
 WAIT_S = 30
 SIDE = 2000
@@ -98,9 +102,11 @@ _DECODE = """
 import re, sys
 from pathlib import Path
 from app.intake.decode import DecodeLimits, open_image
+from app.intake.formats import FORMATS, load_decoders
+load_decoders(FORMATS)
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-limits = DecodeLimits(10**9, 10**8, 10**5, frozenset({"jpeg", "png", "webp", "gif", "bmp", "avif"}))
+limits = DecodeLimits(10**9, 10**8, 10**5, frozenset(FORMATS))
 data = Path(sys.argv[1]).read_bytes()
 before = peak()
 image = open_image(data, limits)
@@ -118,6 +124,8 @@ def picture(mode: str) -> Image.Image:
     if mode == "I;16":
         return Image.fromarray((ramp * 8).astype(np.uint16))
     grey = Image.fromarray((ramp % 256).astype(np.uint8))
+    if mode == "1":
+        return grey.convert("1")
     if mode == "P":
         return Image.merge("RGB", [grey] * 3).quantize(16, method=Image.Quantize.FASTOCTREE)
     return Image.merge(mode, [grey] * len(mode)) if mode != "L" else grey
@@ -141,6 +149,16 @@ def picture(mode: str) -> Image.Image:
         ("bmp", "RGB", {}),
         ("avif", "RGB", {"speed": 10, "subsampling": "4:4:4"}),
         ("avif", "RGBA", {"speed": 10}),
+        ("tiff", "1", {"compression": "group4"}),
+        ("tiff", "L", {}),
+        ("tiff", "I;16", {"compression": "tiff_lzw"}),
+        ("tiff", "RGB", {"compression": "jpeg"}),
+        ("tiff", "RGB", {}),
+        ("tiff", "RGBA", {"compression": "tiff_lzw"}),
+        ("tiff", "CMYK", {}),
+        ("heic", "L", {"enc_params": {"preset": "ultrafast"}}),
+        ("heic", "RGB", {"enc_params": {"preset": "ultrafast"}, "chroma": 444}),
+        ("heic", "RGBA", {"enc_params": {"preset": "ultrafast"}}),
     ],
 )
 def test_decoding_takes_no_more_than_it_reserves(
@@ -150,7 +168,7 @@ def test_decoding_takes_no_more_than_it_reserves(
     exif[0x112] = 6  # on its side: turning it takes memory too
     turned = {} if image_format in ("gif", "bmp") else {"exif": exif.tobytes()}
     file = tmp_path / "picture"
-    picture(mode).save(file, image_format, **options, **turned)
+    file.write_bytes(encode(picture(mode), image_format, **options, **turned))
 
     taken, reserved = run_measured(_DECODE, file)
 
@@ -166,6 +184,45 @@ def test_a_clear_colour_of_16_bits_takes_no_more_than_it_reserves(tmp_path: Path
     on_its_side = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
     parts = (b"IHDR", header), (b"eXIf", on_its_side), (b"tRNS", bytes(6)), (b"IDAT", rows)
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+    taken, reserved = run_measured(_DECODE, file)
+
+    assert taken <= reserved + 2**22, f"{taken / SIDE**2:.1f} bytes a pixel"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize("photometric", ["rgb", "separated"])
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+def test_a_tiff_of_16_bits_in_one_strip_takes_no_more_than_it_reserves(
+    tmp_path: Path, photometric: str, planarconfig: str
+) -> None:
+    file = tmp_path / "picture"
+    deep = np.repeat(np.add.outer(np.arange(SIDE), np.arange(SIDE))[None], 4, 0)
+    tifffile.imwrite(
+        file,
+        (deep if planarconfig == "separate" else deep.transpose(1, 2, 0)).astype(np.uint16),
+        photometric=photometric,
+        planarconfig=planarconfig,
+        rowsperstrip=SIDE,
+        metadata=None,
+        extratags=[(0x112, 3, 1, 6, True)],
+    )
+
+    taken, reserved = run_measured(_DECODE, file)
+
+    assert taken <= reserved + 2**22, f"{taken / SIDE**2:.1f} bytes a pixel"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+def test_a_heic_of_12_bits_on_its_side_takes_no_more_than_it_reserves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pillow_heif.options, "SAVE_HDR_TO_12_BIT", True)
+    deep = np.repeat(np.add.outer(np.arange(SIDE), np.arange(SIDE))[..., None], 3, 2)
+    image = pillow_heif.from_bytes("RGB;16", (SIDE, SIDE), (deep * 16).astype("<u2").tobytes())
+    file = tmp_path / "picture"
+    image.save(file, chroma=444, enc_params={"preset": "ultrafast"})
+    file.write_bytes(with_properties(file.read_bytes(), (b"irot", b"\1")))
 
     taken, reserved = run_measured(_DECODE, file)
 

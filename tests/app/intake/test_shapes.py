@@ -16,7 +16,10 @@ from tests.app.images import encode, png_claiming
 
 SETTINGS = Settings()
 LIMITS = DecodeLimits(
-    SETTINGS.max_image_bytes, SETTINGS.max_pixels, SETTINGS.max_side, SETTINGS.formats
+    SETTINGS.max_image_bytes,
+    SETTINGS.max_pixels,
+    SETTINGS.max_side,
+    frozenset({*SETTINGS.formats, "tiff"}),
 )
 LARGEST_INPUT = 512
 WIDEST_JPEG = 65_500
@@ -44,7 +47,7 @@ def test_more_is(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, WIDEST_JPEG), (WIDEST_JPEG, 1), (16, 65_500), (65_500, 16)])
-@pytest.mark.parametrize("image_format", ["jpeg", "png", "gif", "bmp"])
+@pytest.mark.parametrize("image_format", ["jpeg", "png", "gif", "bmp", "tiff"])
 @pytest.mark.parametrize("kind", ["exact", "NaFlex", "reduced"])
 def test_a_strip_is_decoded_and_resized_within_its_memory(
     process: DecodeProcess, size: tuple[int, int], image_format: str, kind: str

@@ -3,10 +3,12 @@
 import pytest
 
 from app.errors import UnsupportedImageFormatError
+from app.intake.formats import FORMATS
 from app.intake.sniff import sniff_format
 from tests.app.images import encode, scene
 
 ALL = frozenset({"jpeg", "png", "webp", "gif", "bmp", "avif"})
+EVERY = frozenset(FORMATS)
 FOREIGN = {
     "little-endian TIFF": (b"II*\x00\x08\x00\x00\x00", "TIFF"),
     "big-endian TIFF": (b"MM\x00*\x00\x00\x00\x08", "TIFF"),
@@ -43,21 +45,21 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("image_format", sorted(ALL))
+@pytest.mark.parametrize("image_format", sorted(EVERY))
 def test_a_format_is_told_from_what_pillow_writes(image_format: str) -> None:
-    assert sniff_format(encode(scene(0), image_format), ALL) == image_format
+    assert sniff_format(encode(scene(0), image_format), EVERY) == image_format
 
 
 def test_the_older_gif_is_a_gif_too() -> None:
     assert sniff_format(b"GIF87a" + bytes(10), ALL) == "gif"
 
 
-@pytest.mark.parametrize("image_format", sorted(ALL))
+@pytest.mark.parametrize("image_format", sorted(EVERY))
 def test_a_known_format_that_is_not_allowed_is_named(image_format: str) -> None:
     with pytest.raises(UnsupportedImageFormatError, match="allow it by SIGLIP_FORMATS") as refused:
-        sniff_format(encode(scene(0), image_format), ALL - {image_format})
+        sniff_format(encode(scene(0), image_format), EVERY - {image_format})
     assert refused.value.message.startswith(f"this is {image_format.upper()}: convert it")
-    for allowed in ALL - {image_format}:
+    for allowed in EVERY - {image_format}:
         assert allowed.upper() in refused.value.message
 
 
@@ -67,6 +69,23 @@ def test_a_foreign_format_is_named(kind: str) -> None:
 
     with pytest.raises(UnsupportedImageFormatError, match=f"^this is {name}: convert it"):
         sniff_format(data, ALL)
+
+
+@pytest.mark.parametrize("kind", ["CR2", "CR3", "MOV", "MP4", "JPEG 2000"])
+def test_what_only_begins_like_a_format_is_foreign_wherever_all_are_allowed(kind: str) -> None:
+    data, name = FOREIGN[kind]
+    with pytest.raises(UnsupportedImageFormatError, match=f"^this is {name}: convert it to"):
+        sniff_format(data, EVERY)
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "HEIF", "HEIF of several", "HEVC sequence"])
+def test_heic_has_many_brands(kind: str) -> None:
+    assert sniff_format(FOREIGN[kind][0], EVERY) == "heic"
+
+
+@pytest.mark.parametrize("start", [b"II*\0\x08", b"MM\0*\0", b"II+\0\x08", b"MM\0+\0"])
+def test_a_tiff_is_of_either_order_and_either_size(start: bytes) -> None:
+    assert sniff_format(start + bytes(20), EVERY) == "tiff"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.settings import Settings
-from tests.adversarial.raw_client import RawClient, connect, head
+from tests.adversarial.raw_client import WAIT_S, RawClient, connect, head
 from tests.app.answers import check_error
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.images import plain_png
@@ -41,8 +41,10 @@ def finish(client: RawClient, data: bytes) -> None:
     ids=["whole", "HTTP/1.0", "chunked", "without a body"],
 )
 def test_a_client_that_sends_no_more_gets_its_answer_and_the_end(
-    service: ServiceServer, request_: bytes
+    service: ServiceServer, request_: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However long the first image takes here, no interim answer comes before the answer.
+    monkeypatch.setattr("app.wire.protocol._LISTENING_S", WAIT_S)
     with connect(service.port) as (client,):
         finish(client, request_)
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.intake.lookup import SystemLookup
+from app.intake.network import SystemLookup
 
 
 def test_the_systems_resolver_gives_addresses_or_an_os_error() -> None:

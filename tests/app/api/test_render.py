@@ -7,7 +7,8 @@ import httpx
 import numpy as np
 import pytest
 
-from app.api.negotiate import estimate_answer_bytes, render_array, render_json
+from app.api.embed import render_images
+from app.api.render import estimate_answer_bytes
 from app.api.schemas import MAX_ID_LENGTH, EmbedOptions
 from app.engine.forward import OwnVectors
 from app.engine.preparing import SeenImage
@@ -206,11 +207,11 @@ def test_the_estimate_of_an_answers_size_is_never_too_small(
     seen = SeenImage(16384, 16384, "JPEG", ("exif_rotated", "alpha_flattened"), (8, 8))
     images = [EmbeddedImage(OwnVectors(vectors[0], vectors[1:]), seen)] * 2
 
-    answer = render_json(images, [LONG_ID] * 2, options, info)
+    answer = render_images(images, [LONG_ID] * 2, options, "json", info)
     estimate = estimate_answer_bytes(options, "json", info, 2)
     assert len(answer.body) <= estimate
     assert estimate <= len(answer.body) + 2 * 2**12
 
     if output != "both":
-        array = render_array(images, options, "octet-stream")
+        array = render_images(images, [None] * 2, options, "octet-stream", info)
         assert len(array.body) == estimate_answer_bytes(options, "octet-stream", info, 2)

@@ -1,0 +1,116 @@
+"""The one flow of a request for vectors, whatever the route.
+
+A route is admitted, reads its body, and submits: what computes, and what renders the result.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from typing import Any, Protocol, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from app.api.accept import AnswerForm, pick_form
+from app.api.context import get_context
+from app.api.inflight import HeldAnswer
+from app.api.render import Answer
+from app.engine.service import EmbeddingService
+from app.errors import InvalidParameterError, ResponseTooLargeError
+from app.observe.metrics import count_stages
+
+# Answers that may be larger are written in a thread: the event loop is everybody's. And they are
+# counted until they are read: there is no end to the clients that do not.
+_MAX_INLINE_ANSWER_BYTES = 2**20
+
+
+class Timed(Protocol):
+    """A result that tells where the time for it went, in seconds."""
+
+    @property
+    def stage_s(self) -> dict[str, float]: ...  # noqa: D102 # the class says it
+
+
+Result = TypeVar("Result", bound=Timed)
+
+
+def admit(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
+    """Admit a request by its head alone, before its body costs anything.
+
+    Returns who serves it, the form of its answer, and for how many seconds its caller waits.
+    Raises `NotReadyError`, `WorkerDeadError`, `NotAcceptableError`, `InvalidParameterError` or
+    `QueueFullError`.
+    """
+    context = get_context(request)
+    service = context.engine.require_service()
+    form = pick_form(request.headers.getlist("accept"))
+    timeout_s = _timeout_s(request, context.request_timeout_s)
+    service.admission.require_room(timeout_s)
+    return service, form, timeout_s
+
+
+async def submit(
+    request: Request,
+    compute: Callable[[], Coroutine[Any, Any, Result]],
+    render: Callable[[Result], Answer],
+    *,
+    space: str,
+    max_answer_bytes: int,
+) -> Response:
+    """Compute, for as long as the client is there, and answer with what `render` makes of it.
+
+    Raises `ResponseTooLargeError` or `MemoryFullError` before any work, `ClientDisconnect` when the
+    client leaves, and what the two raise.
+    """
+    context = get_context(request)
+    if max_answer_bytes > context.max_response_bytes:
+        raise ResponseTooLargeError(
+            "too many vectors for one answer (SIGLIP_MAX_RESPONSE_BYTES); send fewer images"
+        )
+    is_large = max_answer_bytes > _MAX_INLINE_ANSWER_BYTES
+    with ExitStack() as held:
+        held.enter_context(context.answers.hold(max_answer_bytes if is_large else 0))
+        result = await _unless_client_leaves(request, compute())
+        start = time.monotonic()
+        answer = await asyncio.to_thread(render, result) if is_large else render(result)
+        stage_s = result.stage_s | {"serialize": time.monotonic() - start}
+        count_stages(stage_s)
+        headers = {
+            **answer.headers,
+            "X-Embedding-Space": space,
+            "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),
+        }
+        return HeldAnswer(answer.body, headers, answer.media_type, held.pop_all())
+
+
+def _timeout_s(request: Request, longest_s: float) -> float:
+    """Return the caller's patience, never more than the service's own."""
+    given = request.headers.get("x-request-timeout-ms")
+    if given is None:
+        return longest_s
+    if not (given.isascii() and given.isdigit() and len(given) <= 9 and int(given) > 0):
+        raise InvalidParameterError("not a number of milliseconds", param="X-Request-Timeout-Ms")
+    return min(int(given) / 1000, longest_s)
+
+
+async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Await `work`, whose request body has been read; cancel it when the client goes away.
+
+    Then what is still queued of it is never computed.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_wait_for_departure(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        leaving.cancel()
+        working.cancel()
+
+
+async def _wait_for_departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
