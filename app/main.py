@@ -13,13 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api import embed, health, metrics, models
+from app.api import embed, embed_text, health, metrics, models
 from app.api.answers import OneShape, answer_error, error_of_status
 from app.api.context import ApiContext, set_context
 from app.api.docs import ASKS_FOR_KEY, make_app
 from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
+from app.api.text_inputs import TextLimits
 from app.engine.embedder import StartError, load_embedder, load_text_embedder
 from app.engine.lifecycle import Engine
 from app.engine.protocol import NO_TEXTS, Embedder, ModelInfo, NoTexts, TextEmbedder, Towers
@@ -82,6 +83,7 @@ def create_app(
                 max_image_bytes=settings.max_image_bytes,
                 max_body_bytes=settings.max_body_bytes,
             ),
+            text_limits=TextLimits(settings.max_texts, settings.max_text_bytes),
             request_timeout_s=settings.request_timeout_s,
             max_response_bytes=settings.max_response_bytes,
             answers=InflightBytes(settings.inflight_bytes),
@@ -101,7 +103,7 @@ def create_app(
     )
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
-    for router in (embed.router, models.router, metrics.router):
+    for router in (embed.router, embed_text.router, models.router, metrics.router):
         app.include_router(router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
     app.include_router(health.router)
     return app

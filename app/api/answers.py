@@ -51,7 +51,9 @@ def answer_error(
 def error_of_status(status: int) -> ServiceError:
     """Return the error for a status that the framework decided on."""
     if status == 404:
-        return NotFoundError("no such route; images go to POST /embed, and /docs has the rest")
+        return NotFoundError(
+            "no such route; images go to POST /embed, texts to POST /embed/text; /docs has the rest"
+        )
     if status == 405:
         return MethodNotAllowedError("this route does not take this method")
     if status < 500:

@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
+from app.api.text_inputs import TextLimits
 from app.engine.lifecycle import Engine
 from app.intake.fetch import Fetcher
 
@@ -20,6 +21,7 @@ class ApiContext:
 
     engine: Engine
     input_limits: InputLimits
+    text_limits: TextLimits
     request_timeout_s: float
     max_response_bytes: int
     answers: InflightBytes

@@ -1,4 +1,4 @@
-"""What /openapi.json says of POST /embed; FastAPI cannot derive it from a signature."""
+"""What /openapi.json says of requests that FastAPI cannot derive from a signature."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,7 +6,15 @@ from typing import Any
 
 import orjson
 
-from app.api.schemas import EXAMPLE_IMAGES, MAX_ID_LENGTH, EmbedBody, EmbedOptions
+from app.api.schemas import (
+    EXAMPLE_IMAGES,
+    EXAMPLE_TEXTS,
+    MAX_ID_LENGTH,
+    EmbedBody,
+    EmbedOptions,
+    EmbedTextBody,
+    VectorOptions,
+)
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BASE64 = {"type": "string", "format": "byte", "description": "base64, or a data URI"}
@@ -47,31 +55,52 @@ ANSWER_BESIDE_JSON: Mapping[str, Any] = MappingProxyType(
 
 
 def describe_request() -> dict[str, Any]:
-    """Describe the options, and the three forms of a body."""
-    options = _options()
+    """Describe the options, and the three forms of a body with images."""
+    options = _options(EmbedOptions)
+    return _describe(
+        options,
+        {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {"schema": _form(options)},
+            "application/json": {"schema": _json_body(options), "example": _JSON_EXAMPLE},
+        },
+    )
+
+
+def describe_text_request() -> dict[str, Any]:
+    """Describe the options, and the two forms of a body with texts."""
+    options = _options(VectorOptions)
+    return _describe(
+        options,
+        {
+            "application/json": {
+                "schema": _json_text_body(options),
+                "example": {"texts": list(EXAMPLE_TEXTS)},
+            },
+            "text/plain": {"schema": {"type": "string"}, "example": EXAMPLE_TEXTS[0]},
+        },
+    )
+
+
+def _describe(options: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in options.items()
     ]
-    content = {
-        "image/*": _BINARY,
-        "application/octet-stream": _BINARY,
-        "multipart/form-data": {"schema": _form(options)},
-        "application/json": {"schema": _json_body(options), "example": _JSON_EXAMPLE},
-    }
     return {
         "parameters": [*parameters, _TIMEOUT, _REQUEST_ID],
         "requestBody": {"required": True, "content": content},
     }
 
 
-def _options() -> dict[str, Any]:
+def _options(model: type[VectorOptions]) -> dict[str, Any]:
     """Describe the options as in a query or a form, which know no null.
 
     Defaults are told in words only: what is a `default` is sent by clients and by /docs unasked, in
     the query as in the body, and would there contradict what was chosen in the other.
     """
-    options: dict[str, Any] = EmbedOptions.model_json_schema()["properties"]
+    options: dict[str, Any] = model.model_json_schema()["properties"]
     return {name: _in_words(_never_null(schema)) for name, schema in options.items()}
 
 
@@ -119,6 +148,21 @@ def _json_body(options: Mapping[str, Any]) -> dict[str, Any]:
     # As oneOf it would be two types to generators of clients, of which some then make none.
     has_images, has_image = {"required": ["images"]}, {"required": ["image"]}
     return {**schema, "if": has_image, "then": {"not": has_images}, "else": has_images}
+
+
+def _json_text_body(options: Mapping[str, Any]) -> dict[str, Any]:
+    schema = EmbedTextBody.model_json_schema()
+    del schema["$defs"]
+    schema["properties"] |= {**options, "expect_space": _or_null(options["expect_space"])}
+    text = {"type": "string"}
+    item = {
+        "type": "object",
+        "properties": {"id": _or_null(_ID), "text": text},
+        "required": ["text"],
+        "additionalProperties": False,
+    }
+    schema["properties"]["texts"]["items"] = {"oneOf": [text, item]}
+    return schema
 
 
 def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:

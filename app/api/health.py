@@ -56,10 +56,12 @@ def _health(engine: Engine) -> dict[str, Any]:
         "device": info.device,
         "dtype": info.dtype,
         "selftest_cosine": info.selftest_cosine,
+        "text_space": service.texts.info.text_space if service.texts else None,
         "queue": {
             "images": service.admission.admitted,
             "limit": service.admission.limit,
             "oldest_ms": round(batcher.oldest_age_s("image") * 1000),
+            "texts": service.texts.admission.admitted if service.texts else 0,
         },
         "worker": {
             "alive": batcher.alive,

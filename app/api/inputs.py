@@ -1,34 +1,29 @@
 """The three forms of a request to POST /embed, read into one."""
 
-import codecs
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 
-from app.api.media_type import is_form, is_image, is_json, refuse_what_is_no_image
+from app.api.json_body import parse_json, refuse_long_names, refuse_unknown_names
+from app.api.media_type import is_form, is_json, refuse_what_is_no_image
 from app.api.multipart import read_form
-from app.api.options import MAX_SHOWN_NAME, read_options, read_query, show_name, validate
+from app.api.options import read_options, read_query, validate
 from app.api.schemas import MAX_ID_LENGTH, EmbedBody, EmbedOptions, ImageItem
 from app.engine.preparing import ImageSource
 from app.engine.remote import RemoteImage
 from app.errors import (
-    InvalidJsonError,
     InvalidParameterError,
     NoImagesError,
     TooManyImagesError,
-    UnknownParameterError,
     UrlInputDisabledError,
 )
 from app.intake.base64_text import decode_base64
 from app.intake.fetch import Fetcher
 
-# Commas and brackets: an honest image has a few, around its keys, in its data URI and in its id.
-_MAX_JSON_SEPARATORS_PER_IMAGE = 300
 _MAX_URLS = 4
 # As axios and others name the members of a list, too.
 _ID_FIELD = re.compile(r"id(\[\d{0,9}\])?")
@@ -81,18 +76,19 @@ def _of_files(files: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> Embe
     """Take images as they are, and options and ids from fields."""
     ids = [value for name, value in fields if _ID_FIELD.fullmatch(name)]
     options = [(name, value) for name, value in fields if not _ID_FIELD.fullmatch(name)]
-    _refuse_unknown_names((name for name, _ in options), _FIELDS)
+    refuse_unknown_names((name for name, _ in options), _FIELDS)
     if not files:
         raise NoImagesError("the request holds no image")
     ids = ids if any(ids) else []
     sources = [partial(bytes, data) for data in files]  # gives the same bytes, not a copy
-    return EmbedInput(read_options(options), sources, _match_ids(ids, files))
+    return EmbedInput(read_options(EmbedOptions, options), sources, _match_ids(ids, files))
 
 
 async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | None) -> EmbedInput:
-    content = _parse_json(await request.body(), limits)
+    body = await request.body()
+    content = parse_json(body, limits.max_images, 'an image as base64: {"images": ["..."]}')
     query = read_query(request.scope["query_string"])
-    _refuse_unknown_names((*content, *(name for name, _ in query)), _JSON_KEYS)
+    refuse_unknown_names((*content, *(name for name, _ in query)), _JSON_KEYS)
     images = content["images"] = _images_of(content)
     if not images:
         raise NoImagesError("the request holds no image", param="images")
@@ -100,30 +96,14 @@ async def _read_json(request: Request, limits: InputLimits, fetcher: Fetcher | N
         raise TooManyImagesError(
             f"more than {limits.max_images} images in one request (SIGLIP_MAX_IMAGES)"
         )
-    _refuse_long_names(images)
+    refuse_long_names(images)
     parsed = validate(EmbedBody, content)
     given = parsed.model_dump(exclude={"images"}, exclude_unset=True, exclude_none=True)
-    options = read_options([*query, *given.items()])
+    options = read_options(EmbedOptions, [*query, *given.items()])
     if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
         raise TooManyImagesError(f"more than {_MAX_URLS} URLs in one request")
     sources = [_json_source(i, item, limits, fetcher) for i, item in enumerate(parsed.images)]
     return EmbedInput(options, sources, [item.id for item in parsed.images])
-
-
-def _parse_json(body: bytes, limits: InputLimits) -> dict[str, Any]:
-    separators = sum(body.count(separator) for separator in (b",", b"[", b"{"))
-    if separators > _MAX_JSON_SEPARATORS_PER_IMAGE * (limits.max_images + 1):
-        # As Python objects they would take twenty times the body's memory, and seconds to make.
-        raise InvalidJsonError("the body holds far too many values")
-    try:
-        content = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
-    except orjson.JSONDecodeError as error:
-        if is_image(body):
-            raise InvalidJsonError("the body is an image, not JSON; send it as image/*") from error
-        raise InvalidJsonError("the body is not valid JSON") from error
-    if not isinstance(content, dict):
-        raise InvalidJsonError('the body is not a JSON object: {"images": ["<base64>"]}')
-    return content
 
 
 def _images_of(content: dict[str, Any]) -> object:
@@ -134,26 +114,6 @@ def _images_of(content: dict[str, Any]) -> object:
     if "images" in content:
         raise InvalidParameterError("give image or images, not both", param="image")
     return image if isinstance(image, list) or not image else [image]
-
-
-def _refuse_unknown_names(names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a key or field that there is not, and say which there are."""
-    for name in names:
-        if name not in known:
-            raise UnknownParameterError(
-                f"unknown parameter {show_name(name)}; there are {', '.join(known)}",
-                param=show_name(name),
-            )
-
-
-def _refuse_long_names(images: object) -> None:
-    """Refuse names of megabytes, of which validation would make several copies."""
-    for item in images if isinstance(images, list) else []:
-        for name in item if isinstance(item, dict) else ():
-            if len(name) > MAX_SHOWN_NAME:
-                raise UnknownParameterError(
-                    f"unknown parameter {show_name(name)}", param=show_name(name)
-                )
 
 
 def _json_source(

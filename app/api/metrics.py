@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from app.api.context import get_context
 from app.api.schemas import error_responses
+from app.engine.admission import Admission
 from app.engine.lifecycle import Engine
-from app.engine.protocol import ModelInfo
+from app.engine.protocol import Modality, ModelInfo
 from app.engine.service import EmbeddingService
 
 router = APIRouter()
@@ -51,10 +52,19 @@ class _EngineCollector(Collector):
 
 
 def _queue_gauges(service: EmbeddingService) -> Iterator[Metric]:
-    admission, oldest_s = service.admission, service.batcher.oldest_age_s("image")
-    yield _gauge("siglip_queue_images", "Images admitted and not answered.", admission.admitted)
-    yield _gauge("siglip_queue_limit_images", "Images admitted at most.", admission.limit)
-    yield _gauge("siglip_queue_oldest_seconds", "Wait of the oldest for the device.", oldest_s)
+    lines: dict[Modality, Admission] = {"image": service.admission}
+    if service.texts is not None:
+        lines["text"] = service.texts.admission
+    for kind, line in lines.items():
+        named = kind.title()
+        yield _gauge(f"siglip_queue_{kind}s", f"{named}s admitted, not answered.", line.admitted)
+        yield _gauge(f"siglip_queue_limit_{kind}s", f"{named}s admitted at most.", line.limit)
+    oldest = GaugeMetricFamily(
+        "siglip_queue_oldest_seconds", "Wait of the oldest for the device.", labels=["kind"]
+    )
+    for kind in lines:
+        oldest.add_metric([kind], service.batcher.oldest_age_s(kind))
+    yield oldest
 
 
 def _model_gauges(info: ModelInfo) -> Iterator[Metric]:

@@ -16,10 +16,12 @@ _MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"typ
 
 
 class Limits(BaseModel):
-    """The largest request: images, bytes of one image, bytes of the body."""
+    """The largest request: images or texts, bytes of one, bytes of the body."""
 
     images: int = Field(examples=[64])
     image_bytes: int
+    texts: int = Field(examples=[256])
+    text_bytes: int
     body_bytes: int
 
 
@@ -39,6 +41,12 @@ class ModelDescription(BaseModel):
     )
     revision: str | None = Field(description="The hub's commit.")
     space: str = Field(description="Vectors are comparable when this is equal.")
+    text_space: str | None = Field(description="The same for texts; null for a model without.")
+    text: int | None = Field(
+        description="Tokens of a text that are seen, with the one that ends it; null where no "
+        "texts are taken.",
+        examples=[64],
+    )
     dtype: str = Field(examples=["bfloat16"])
     device: str = Field(examples=["cuda:0"])
     pretrained: bool = Field(description="False for random weights, whose vectors mean nothing.")
@@ -75,16 +83,22 @@ async def get_model(request: Request) -> ModelDescription:
 
 
 def _describe(context: ApiContext) -> ModelDescription:
-    info, limits = context.engine.require_service().info, context.input_limits
+    service = context.engine.require_service()
+    limits, texts = context.input_limits, context.text_limits
+    info, text_info = service.info, service.texts.info if service.texts else None
     return ModelDescription.model_validate(
         {
             **vars(info),  # most names are the same
             "id": info.model,
             "owned_by": info.model.partition("/")[0] if "/" in info.model else "local",
             "patches": info.max_patches,
+            "text_space": text_info.text_space if text_info else None,
+            "text": text_info.max_tokens if text_info else None,
             "limits": Limits(
                 images=limits.max_images,
                 image_bytes=limits.max_image_bytes,
+                texts=texts.max_texts,
+                text_bytes=texts.max_text_bytes,
                 body_bytes=limits.max_body_bytes,
             ),
         }

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from app.api.accept import AnswerForm
-from app.api.schemas import EmbedOptions
+from app.api.schemas import EmbedOptions, VectorOptions
 from app.engine.protocol import ModelInfo
 from app.engine.same_space import same_space
 from app.errors import (
@@ -22,6 +22,7 @@ MAX_SHOWN_NAME = 64
 """Characters of a name from the client that an answer repeats."""
 
 Model = TypeVar("Model", bound=BaseModel)
+Options = TypeVar("Options", bound=VectorOptions)
 
 
 def read_query(query: bytes) -> list[tuple[str, str]]:
@@ -32,23 +33,32 @@ def read_query(query: bytes) -> list[tuple[str, str]]:
         raise InvalidParameterError("the query string is not UTF-8") from error
 
 
-def read_options(fields: Iterable[tuple[str, object]]) -> EmbedOptions:
+def read_options(model: type[Options], fields: Iterable[tuple[str, object]]) -> Options:
     """Read options from a query string and a body; given twice, one must mean the same again.
 
     Clients that are made from the description, and its page, send an option in both places.
     """
     options: dict[str, object] = {}
     for name, value in fields:
-        option = validate(EmbedOptions, {name: value}).model_dump()[name]
+        option = validate(model, {name: value}).model_dump()[name]
         if options.setdefault(name, option) != option:
             raise InvalidParameterError(f"{name} is given twice, with two values", param=name)
-    return EmbedOptions.model_validate(options)
+    return model.model_validate(options)
 
 
-def check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:
+def check_options(options: VectorOptions, form: AnswerForm, info: ModelInfo) -> None:
     """Refuse options that this model, or this form of an answer, cannot meet."""
     if options.expect_space is not None and not same_space(options.expect_space, info.space):
         raise SpaceMismatchError(f"the space here is {info.space}", param="expect_space")
+    if isinstance(options, EmbedOptions):
+        _check_output(options, form, info)
+    if options.dtype == "float16" and form == "json" and options.encoding == "float":
+        raise InvalidParameterError(
+            "float16 needs encoding=base64 or a binary answer", param="dtype"
+        )
+
+
+def _check_output(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> None:
     if options.output != "patches" and not info.pooled:
         raise InvalidParameterError(
             "this model has no pooling head, so no pooled vectors; ask for output=patches",
@@ -56,10 +66,6 @@ def check_options(options: EmbedOptions, form: AnswerForm, info: ModelInfo) -> N
         )
     if options.output == "both" and form != "json":
         raise NotAcceptableError("output=both cannot be one array; ask for JSON", param="output")
-    if options.dtype == "float16" and form == "json" and options.encoding == "float":
-        raise InvalidParameterError(
-            "float16 needs encoding=base64 or a binary answer", param="dtype"
-        )
 
 
 def validate(model: type[Model], content: Mapping[str, Any]) -> Model:

@@ -12,7 +12,7 @@ import orjson
 import pybase64
 
 from app.api.accept import AnswerForm
-from app.api.schemas import EmbedOptions
+from app.api.schemas import EmbedOptions, VectorOptions
 from app.engine.forward import unit_vector
 from app.engine.protocol import Float32Array, MaybeNone, ModelInfo
 from app.errors import InternalError, InvalidParameterError, NotAcceptableError
@@ -35,11 +35,12 @@ class Answer:
 
 
 def estimate_answer_bytes(
-    options: EmbedOptions, form: AnswerForm, info: ModelInfo, items: int
+    options: VectorOptions, form: AnswerForm, info: ModelInfo, items: int
 ) -> int:
     """Bound the size of an answer from above, so that too large a one costs no work."""
     patches = info.max_patches
-    vectors = {"pooled": 1, "patches": patches, "both": 1 + patches}[options.output]
+    output = options.output if isinstance(options, EmbedOptions) else "pooled"
+    vectors = {"pooled": 1, "patches": patches, "both": 1 + patches}[output]
     float_bytes = 2 if options.dtype == "float16" else 4
     if form != "json":
         return items * vectors * info.dim * float_bytes
@@ -48,7 +49,7 @@ def estimate_answer_bytes(
 
 
 def cast_vectors(
-    vectors: Float32Array | npt.NDArray[np.float64] | None, options: EmbedOptions
+    vectors: Float32Array | npt.NDArray[np.float64] | None, options: VectorOptions
 ) -> Vectors:
     """Bring vectors of any shape to the type asked for.
 
@@ -65,12 +66,12 @@ def cast_vectors(
     return np.ascontiguousarray(vectors, dtype="<f2")
 
 
-def cast_pooled(pooled: Float32Array | MaybeNone, options: EmbedOptions) -> Vectors:
+def cast_pooled(pooled: Float32Array | MaybeNone, options: VectorOptions) -> Vectors:
     """Bring one pooled vector to the length and type asked for: (dim,) -> (dim,)."""
     return cast_vectors(unit_vector(pooled) if options.normalize else pooled, options)
 
 
-def encode_vectors(vectors: Vectors, options: EmbedOptions) -> Vectors | str:
+def encode_vectors(vectors: Vectors, options: VectorOptions) -> Vectors | str:
     """Return what stands for vectors in the items of `render_json`."""
     if options.encoding == "float":
         return vectors
@@ -80,14 +81,16 @@ def encode_vectors(vectors: Vectors, options: EmbedOptions) -> Vectors | str:
 def render_json(
     items: Sequence[Mapping[str, Any]],
     usage: Mapping[str, int],
-    options: EmbedOptions,
+    options: VectorOptions,
     info: ModelInfo,
+    text_space: str | None = None,
 ) -> Answer:
     """Write the JSON answer of vectors: what holds for all of them, and one item for each."""
     content = {
         "model": info.model,
         "revision": info.revision,
         "space": info.space,
+        **({} if text_space is None else {"text_space": text_space}),
         "dim": info.dim,
         "normalized": options.normalize,
         "encoding": options.encoding,
@@ -98,7 +101,7 @@ def render_json(
     return Answer(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), "application/json")
 
 
-def render_array(rows: Sequence[Vectors], options: EmbedOptions, form: AnswerForm) -> Answer:
+def render_array(rows: Sequence[Vectors], options: VectorOptions, form: AnswerForm) -> Answer:
     """Write one C-order array, (rows, *shape of a row).
 
     Raises `NotAcceptableError` when the rows do not make one array.

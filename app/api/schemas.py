@@ -16,17 +16,15 @@ Output = Literal["pooled", "patches", "both"]
 
 EXAMPLE_IMAGES = (f"data:image/png;base64,{_GREY_PIXEL}", {"id": "sku-1", "data": _GREY_PIXEL})
 """Images of a JSON body."""
+EXAMPLE_TEXTS = ("a red bicycle", {"id": "q1", "text": "two cats in the snow"})
+"""Texts of a JSON body."""
 
 
-class EmbedOptions(BaseModel):
-    """Options of POST /embed: query string, form field or JSON key."""
+class VectorOptions(BaseModel):
+    """Options of every route that gives vectors: query string, form field or JSON key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    output: Output = Field(
-        "pooled",
-        description="Which vectors to return; a model without pooling head has patches only.",
-    )
     normalize: bool = Field(
         True, description="L2-normalise the pooled vector; patch vectors stay raw."
     )
@@ -36,14 +34,23 @@ class EmbedOptions(BaseModel):
     dtype: Literal["float32", "float16"] = Field(
         "float32", description="float16 for base64 and binary answers only."
     )
+    expect_space: str | None = Field(
+        None, description="Refuse with 412 when the service's embedding space is another."
+    )
+
+
+class EmbedOptions(VectorOptions):
+    """Options of POST /embed."""
+
+    output: Output = Field(
+        "pooled",
+        description="Which vectors to return; a model without pooling head has patches only.",
+    )
     on_error: Literal["fail", "partial"] = Field(
         "fail",
         description="fail: the first bad image fails the request; partial: bad images carry an "
         "error, good ones their vectors, and it is 200 also when all are bad. A binary answer has "
         "no place for errors: it is fail.",
-    )
-    expect_space: str | None = Field(
-        None, description="Refuse with 412 when the service's embedding space is another."
     )
 
 
@@ -53,6 +60,10 @@ def _wrap_bare_text(value: object) -> object:
         return value
     is_url = value[:8].lower().startswith(("http://", "https://"))
     return {"url" if is_url else "data": value}
+
+
+def _wrap_bare_words(value: object) -> object:
+    return {"text": value} if isinstance(value, str) else value
 
 
 class ImageItem(BaseModel):
@@ -83,6 +94,25 @@ class EmbedBody(EmbedOptions):
         "id. URLs only where the service has URL input on, and at most 4 of them. Either this or "
         "`image` must be given.",
         examples=[list(EXAMPLE_IMAGES)],
+    )
+
+
+class TextItem(BaseModel):
+    """One text in a JSON body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str | None = Field(None, max_length=MAX_ID_LENGTH, description="Echoed in the answer.")
+    text: str = Field(examples=["a red bicycle"])
+
+
+class EmbedTextBody(VectorOptions):
+    """JSON body of POST /embed/text."""
+
+    texts: list[Annotated[TextItem, BeforeValidator(_wrap_bare_words)]] = Field(
+        description="Strings, or objects with text and an optional id.",
+        min_length=1,
+        examples=[list(EXAMPLE_TEXTS)],
     )
 
 
@@ -142,8 +172,8 @@ class Usage(BaseModel):
     failed: int
 
 
-class EmbedAnswer(BaseModel):
-    """Answer of POST /embed; the same shape for one and for many images, in request order."""
+class VectorsAnswer(BaseModel):
+    """What holds for all vectors of an answer."""
 
     model: str = Field(examples=["google/siglip-base-patch16-224"])
     revision: str | None
@@ -155,8 +185,41 @@ class EmbedAnswer(BaseModel):
     normalized: bool
     encoding: Literal["float", "base64"]
     dtype: Literal["float32", "float16"]
+
+
+class EmbedAnswer(VectorsAnswer):
+    """Answer of POST /embed; the same shape for one and for many images, in request order."""
+
     data: list[EmbedItem]
     usage: Usage
+
+
+class EmbedTextItem(BaseModel):
+    """One text's answer."""
+
+    index: int
+    id: str | None = None
+    embedding: list[float] | str
+    tokens: int = Field(description="Of the whole text, with the one that ends it.", examples=[6])
+    warnings: list[str] = Field(examples=[["text_truncated"]])
+
+
+class TextUsage(BaseModel):
+    """What the request cost."""
+
+    texts: int
+    tokens: int
+
+
+class EmbedTextAnswer(VectorsAnswer):
+    """Answer of POST /embed/text, in request order."""
+
+    text_space: str = Field(
+        description="Changes with whatever gives a text another vector.",
+        examples=["siglip-base-patch16-224:text:51c09ab2f1de"],
+    )
+    data: list[EmbedTextItem]
+    usage: TextUsage
 
 
 class ErrorBody(BaseModel):

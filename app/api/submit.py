@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -36,18 +36,23 @@ Result = TypeVar("Result", bound=Timed)
 
 
 def admit(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
-    """Admit a request by its head alone, before its body costs anything.
+    """Admit a request for images by its head alone, before its body costs anything.
 
     Returns who serves it, the form of its answer, and for how many seconds its caller waits.
     Raises `NotReadyError`, `WorkerDeadError`, `NotAcceptableError`, `InvalidParameterError` or
     `QueueFullError`.
     """
+    service, form, timeout_s = read_head(request)
+    service.admission.require_room(timeout_s)
+    return service, form, timeout_s
+
+
+def read_head(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
+    """Do as `admit`, and leave open what there must be room for."""
     context = get_context(request)
     service = context.engine.require_service()
     form = pick_form(request.headers.getlist("accept"))
-    timeout_s = _timeout_s(request, context.request_timeout_s)
-    service.admission.require_room(timeout_s)
-    return service, form, timeout_s
+    return service, form, _timeout_s(request, context.request_timeout_s)
 
 
 async def submit(
@@ -57,6 +62,7 @@ async def submit(
     *,
     space: str,
     max_answer_bytes: int,
+    kind: Literal["image", "text"] = "image",
 ) -> Response:
     """Compute, for as long as the client is there, and answer with what `render` makes of it.
 
@@ -66,7 +72,7 @@ async def submit(
     context = get_context(request)
     if max_answer_bytes > context.max_response_bytes:
         raise ResponseTooLargeError(
-            "too many vectors for one answer (SIGLIP_MAX_RESPONSE_BYTES); send fewer images"
+            f"too many vectors for one answer (SIGLIP_MAX_RESPONSE_BYTES); send fewer {kind}s"
         )
     is_large = max_answer_bytes > _MAX_INLINE_ANSWER_BYTES
     with ExitStack() as held:
@@ -75,7 +81,7 @@ async def submit(
         start = time.monotonic()
         answer = await asyncio.to_thread(render, result) if is_large else render(result)
         stage_s = result.stage_s | {"serialize": time.monotonic() - start}
-        count_stages(stage_s)
+        count_stages(stage_s, kind)
         headers = {
             **answer.headers,
             "X-Embedding-Space": space,

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from app.api.context import ApiContext, context_of, set_context
 from app.engine.lifecycle import Engine
-from app.engine.protocol import Embedder
+from app.engine.protocol import NO_TEXTS, Embedder, NoTexts, TextEmbedder
 from app.intake.fetch import Fetcher
 from app.main import create_app
 from app.settings import Settings
@@ -64,13 +64,16 @@ class ServiceServer:
 
 @contextmanager
 def run_service(
-    settings: Settings, embedder: Embedder | None = None, fetcher: Fetcher | None = None
+    settings: Settings,
+    embedder: Embedder | None = None,
+    fetcher: Fetcher | None = None,
+    texts: TextEmbedder | NoTexts = NO_TEXTS,
 ) -> Iterator[ServiceServer]:
     """Serve until the block ends; without an embedder the model may still be loading.
 
     A `fetcher` takes the place of the service's own.
     """
-    app = create_app(settings, embedder)
+    app = create_app(settings, embedder, texts)
     if fetcher is not None:
         set_context(app, replace(context_of(app), fetcher=fetcher))
     listener = socket.socket()
