@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import structlog
@@ -26,13 +27,13 @@ def draw_test_image(side: int) -> UInt8Array:
 
 
 def check_against_reference(
-    embed: Callable[[Sequence[UInt8Array], bool], Vectors],
-    images: Sequence[UInt8Array],
+    embed: Callable[[Sequence[Any], bool], Vectors],
+    inputs: Sequence[Any],
     reference: Vectors,
     batch_sizes: Sequence[int],
     dtype: str,
 ) -> float:
-    """Compare pooled and patch vectors of two images with the reference's: the least cosine.
+    """Compare vectors of two images, or texts, with the reference's: the least cosine.
 
     Batches of each size hold both, so that a vector in another's place is found out. Raises
     `SelfTestError` when any cosine is below the bar: better no service than wrong vectors.
@@ -40,7 +41,7 @@ def check_against_reference(
     cosines: list[float] = []
     for size in batch_sizes:
         order = list(islice(cycle(_ORDER), size))
-        vectors = embed([images[index] for index in order], True)
+        vectors = embed([inputs[index] for index in order], True)
         for row, index in enumerate(order):
             for ours, theirs in zip(vectors, reference, strict=True):
                 if theirs is not None:  # as pooled vectors are without a pooling head
