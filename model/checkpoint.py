@@ -1,16 +1,16 @@
 """A checkpoint's tensors: matched by their names, checked whole, read memory-mapped.
 
-Only safetensors files are read, and of those only the vision tower's tensors. Loading is all or
+Only safetensors files are read, and of those only the tensors that a model needs. Loading is all or
 nothing: a missing, unexpected or misshaped tensor is an error, which lists the first of each kind.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,18 +22,10 @@ from model.checkpoint_folder import (
     read_json,
 )
 from model.errors import CheckpointError
+from model.tower_keys import TowerKeys
 
-# The tower's tensors, as `vision_model.X` or nested deeper (`vision_tower.vision_model.X`), else as
-# `vision_tower.X`, in larger models that transformers has built since 5.6.
-_TOWERS = tuple(
-    re.compile(rf"(?P<prefix>(?:.*\.)?{tower}\.)(?P<name>.+)")
-    for tower in ("vision_model", "vision_tower")
-)
 _LAYER = re.compile(r"encoder\.layers\.\d+\.")
 _HEAD = "head."
-# In a file with flat names, what may stand beside the tower.
-_PARTS = ("embeddings.", "encoder.", "post_layernorm.", _HEAD)
-_NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
 _LISTED_PROBLEMS = 5  # of each kind: an error is one line that a person reads
 
 
@@ -49,27 +41,53 @@ class Checkpoint:
     config: dict[str, Any]
     weight_files: tuple[Path, ...]
 
-    def read_vision_tensors(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
-        """Map the vision tower's tensors into memory, by their name inside the tower.
+    def has_tower(self, tower: TowerKeys) -> bool:
+        """Tell whether the files hold tensors of a tower, without reading any."""
+        with self._open() as opened:
+            return tower.are_in(opened)
+
+    def has_tensors(self, names: Iterable[str]) -> bool:
+        """Tell whether the files hold all tensors of such full names, without reading any."""
+        with self._open() as opened:
+            return opened.keys() >= set(names)
+
+    def read_tower(
+        self, tower: TowerKeys, shapes: Mapping[str, torch.Size]
+    ) -> dict[str, torch.Tensor]:
+        """Map one tower's tensors into memory, by their name inside the tower.
 
         Each layer has a mapping of its own: who drops its tensors gets their memory back.
         `shapes` is what the model expects. Nothing is read before every name and shape was checked;
         raises `CheckpointError` listing what is missing, unexpected or misshaped.
         """
+        with self._open() as opened:
+            keys = tower.match(opened)
+            if not any(name.startswith(_HEAD) for name in shapes):  # turned off in config.json
+                keys = {name: key for name, key in keys.items() if not name.startswith(_HEAD)}
+            return _read_checked(opened, keys, shapes)
+
+    def read_tensors(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
+        """Map what stands beside the towers, by its full name; errors as `read_tower`."""
+        with self._open() as opened:
+            return _read_checked(opened, {name: name for name in shapes if name in opened}, shapes)
+
+    @contextmanager
+    def _open(self) -> Iterator[dict[str, "_OpenFile"]]:
+        """Open all files, and give the one that each tensor is in."""
         with ExitStack() as open_files:
-            found: dict[str, Any] = {}
-            paths: dict[str, Path] = {}
+            opened: dict[str, _OpenFile] = {}
             for path in self.weight_files:
                 file = open_files.enter_context(_open_weights(path))
                 for key in file.keys():  # noqa: SIM118 # safe_open is not a mapping
-                    if key in found:
+                    if key in opened:
                         raise CheckpointError(f"{path.name} repeats the tensor {key}")
-                    found[key], paths[key] = file, path
-            keys = _vision_keys(found)
-            if not any(name.startswith(_HEAD) for name in shapes):  # turned off in config.json
-                keys = {name: key for name, key in keys.items() if not name.startswith(_HEAD)}
-            _check_tensors({name: found[key].get_slice(key) for name, key in keys.items()}, shapes)
-        return _map_tensors(keys, paths)
+                    opened[key] = _OpenFile(path, file)
+            yield opened
+
+
+class _OpenFile(NamedTuple):
+    path: Path
+    file: Any
 
 
 def open_checkpoint(name_or_path: str | PathLike[str], revision: str | None = None) -> Checkpoint:
@@ -91,23 +109,12 @@ def _open_weights(path: Path) -> Any:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _vision_keys(keys: Mapping[str, Any]) -> dict[str, str]:
-    """Return the file's key of each tensor of the tower, by its name inside the tower."""
-    keys = {
-        key: None for key in keys if key.rpartition(".")[2] != "position_ids"
-    }  # a constant some files carry
-    matches = ([match for key in keys if (match := tower.fullmatch(key))] for tower in _TOWERS)
-    nested = next(filter(None, matches), [])
-    prefixes = sorted({match["prefix"] for match in nested})
-    if len(prefixes) > 1:
-        raise CheckpointError(
-            f"the checkpoint holds more than one vision tower: {', '.join(prefixes)}"
-        )
-    if nested:
-        tower = {match["name"]: match.string for match in nested}
-        strays = [key for key in keys if key.startswith(_PARTS) and prefixes == ["vision_model."]]
-        return tower | {key: key for key in strays if key not in tower}
-    return {key: key for key in keys if not key.startswith(_NOT_VISION)}
+def _read_checked(
+    opened: Mapping[str, _OpenFile], keys: Mapping[str, str], shapes: Mapping[str, torch.Size]
+) -> dict[str, torch.Tensor]:
+    found = {name: opened[key].file.get_slice(key) for name, key in keys.items()}
+    _check_tensors(found, shapes)
+    return _map_tensors(keys, {key: opened[key].path for key in keys.values()})
 
 
 def _map_tensors(keys: Mapping[str, str], paths: Mapping[str, Path]) -> dict[str, torch.Tensor]:

@@ -42,7 +42,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         """Check each value on its own, then the values against each other."""
         for field in fields(self):
-            _check_value(field.name, getattr(self, field.name), field.default)
+            _check_value(field.name, getattr(self, field.name), field.type)
         if self.hidden_act not in ACTIVATIONS:
             raise ConfigError(
                 f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}"
@@ -110,13 +110,13 @@ class EncoderConfig:
         return value
 
 
-def _check_value(name: str, value: object, default: object) -> None:
-    if isinstance(default, bool) or isinstance(value, bool):
-        valid = isinstance(value, bool) and isinstance(default, bool)
-    elif isinstance(default, int):
+def _check_value(name: str, value: object, kind: object) -> None:
+    if kind is bool or isinstance(value, bool):
+        valid = isinstance(value, bool) and kind is bool
+    elif kind is int:
         largest = _LARGEST_VOCABULARY if name == "vocab_size" else _LARGEST_SIZE
         valid = isinstance(value, int) and 0 < value <= largest
-    elif isinstance(default, float):
+    elif kind is float:
         valid = isinstance(value, int | float) and 0 <= value < 1
     else:
         valid = isinstance(value, str)

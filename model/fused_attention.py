@@ -17,7 +17,8 @@ _SCORES_AT_ONCE = 2**22
 
 Attend = Callable[[torch.Tensor, int], torch.Tensor]
 """(batch, tokens, 3 hidden), queries scaled already, and the number of heads -> (batch, tokens,
-hidden). Of packed sequences without the batch: (tokens of all, 3 hidden) -> (.., hidden)."""
+hidden). Of packed sequences without the batch: (tokens of all, 3 hidden) -> (.., hidden). It may
+give fewer tokens: the last ones."""
 
 
 def pick_attention(device: torch.device, dtype: torch.dtype, *, compilable: bool = False) -> Attend:
@@ -32,8 +33,7 @@ def attend_together(
 ) -> torch.Tensor:
     """Attend in one call of PyTorch; `mask` is true for who may be attended to: (batch, tokens)."""
     batch, tokens, _ = qkv.shape
-    qkv = qkv.view(batch, tokens, 3, num_heads, -1)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, head_dim) each
+    query, key, value = _split_heads(qkv, num_heads)
     attended = nn.functional.scaled_dot_product_attention(
         query,
         key,
@@ -64,6 +64,18 @@ def attend_one_by_one(qkv: torch.Tensor, num_heads: int) -> torch.Tensor:
             torch.bmm(some, value, out=output)
         result.copy_(outputs.transpose(0, 1))
     return attended.view(batch, tokens, -1)
+
+
+def attend_from_last(qkv: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Attend from the last token alone: (batch, tokens, 3 hidden) -> (batch, 1, hidden)."""
+    query, key, value = _split_heads(qkv, num_heads)
+    scores = query[..., -1:, :] @ key.transpose(-1, -2)  # (batch, heads, 1, tokens)
+    return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+def _split_heads(qkv: torch.Tensor, num_heads: int) -> tuple[torch.Tensor, ...]:
+    """(batch, tokens, 3 hidden) -> queries, keys, values (batch, heads, tokens, head_dim) each."""
+    return qkv.view(*qkv.shape[:2], 3, num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
 
 class PackedAttention:

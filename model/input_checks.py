@@ -13,6 +13,30 @@ def check_pixel_values(pixel_values: torch.Tensor, *sides: int | str) -> None:
         )
 
 
+def check_input_ids(input_ids: torch.Tensor, *, vocab_size: int, max_positions: int) -> None:
+    """Refuse what no tokenizer of the model gives.
+
+    Raises `TypeError` or `ValueError`. While the model is compiled or exported, ids have no values
+    yet: then only their shape is checked.
+    """
+    check_shape("input_ids", input_ids, "batch", "tokens")
+    dtype = str(input_ids.dtype).removeprefix("torch.")
+    if input_ids.is_floating_point() or input_ids.is_complex() or input_ids.dtype == torch.bool:
+        raise ValueError(f"input_ids are {dtype}; they must be integers, as the tokenizer gives")
+    if input_ids.shape[1] > max_positions:
+        raise ValueError(
+            f"input_ids are {input_ids.shape[1]} tokens long; positions are learned for "
+            f"{max_positions}"
+        )
+    if torch.compiler.is_compiling():
+        return
+    least, largest = (int(bound) for bound in torch.aminmax(input_ids))
+    if least < 0 or largest >= vocab_size:
+        raise ValueError(
+            f"input_ids go from {least} to {largest}; the token table has 0 to {vocab_size - 1}"
+        )
+
+
 def check_shape(name: str, tensor: torch.Tensor, *sides: int | str) -> None:
     """Refuse what is no tensor of such sides; words stand for any length but 0.
 

@@ -41,10 +41,17 @@ class FusedEncoder(nn.Module):
         )
         self.norm = copy_to(norm, device, dtype_between_linears(dtype))
 
-    def forward(self, hidden_states: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """Run all layers and normalise: (.., hidden) -> the same shape."""
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, attend)
+    def forward(
+        self, hidden_states: torch.Tensor, attend: Attend, attend_at_last: Attend | None = None
+    ) -> torch.Tensor:
+        """Run all layers and normalise: (.., hidden) -> the same shape.
+
+        `attend_at_last` takes the place of `attend` in the last layer: where it gives fewer tokens,
+        so does this.
+        """
+        attentions = [attend] * (len(self.layers) - 1) + [attend_at_last or attend]
+        for layer, attend_here in zip(self.layers, attentions, strict=True):
+            hidden_states = layer(hidden_states, attend_here)
         return self.norm(hidden_states)
 
 
@@ -76,9 +83,10 @@ class FusedEncoderLayer(nn.Module):
         self.fc2 = linear(mlp.fc2.weight, mlp.fc2.bias)
 
     def forward(self, hidden_states: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """Refine the tokens: (.., hidden) -> the same shape, which `attend` can read."""
+        """Refine the tokens that `attend` gives: (.., tokens, hidden) -> (.., tokens, hidden)."""
         attended = attend(self.qkv(self.layer_norm1(hidden_states)), self.num_heads)
-        hidden_states = self.out_proj(attended, hidden_states)
+        refined = hidden_states[..., -attended.shape[-2] :, :]
+        hidden_states = self.out_proj(attended, refined)
         return self.fc2(self.fc1(self.layer_norm2(hidden_states)), hidden_states)
 
 

@@ -1,32 +1,46 @@
-"""How a vision model gets its weights, from a checkpoint or drawn from a seed, and saves them."""
+"""How a model gets its weights, from a checkpoint or drawn from a seed, and saves them."""
 
 import json
 import shutil
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, Generic, Self, TypeVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model.checkpoint import open_checkpoint
+from model.checkpoint import Checkpoint, open_checkpoint
 from model.checkpoint_writer import replace_files
-from model.config import VisionTowerConfig
+from model.tower_keys import VISION_KEYS, TowerKeys
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
-Config = TypeVar("Config", bound=VisionTowerConfig)
+
+class PreTrainedConfig(Protocol):
+    """What config.json says of a model."""
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> Self:
+        """Read a parsed config.json."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what config.json holds."""
 
 
-class PreTrainedVisionModel(nn.Module, Generic[Config]):
-    """A tower under the name that published checkpoints give it, `vision_model`.
+Config = TypeVar("Config", bound=PreTrainedConfig)
 
-    Takes the place of the reference's `PreTrainedModel`.
+
+class PreTrainedModel(nn.Module, Generic[Config]):
+    """Towers under the names that published checkpoints give them, and parameters beside them.
+
+    Takes the place of the reference's class of this name.
     """
 
     config_class: type[Config]
-    vision_model: nn.Module
+    towers: ClassVar[Mapping[str, TowerKeys]]
+    """How files name the tensors of each tower, by its attribute."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -54,11 +68,8 @@ class PreTrainedVisionModel(nn.Module, Generic[Config]):
         config = cls.config_class.from_dict(checkpoint.config)
         with torch.device("meta"):  # no memory for weights that the file is about to supply
             model = cls(config)
-        shapes = {
-            name: parameter.shape for name, parameter in model.vision_model.named_parameters()
-        }
-        tensors = checkpoint.read_vision_tensors(shapes)
-        model.vision_model.load_state_dict(tensors, assign=True)
+        tensors = model._read_tensors(checkpoint)
+        model.load_state_dict(tensors, assign=True)
         if wanted is None and len({tensor.dtype for tensor in tensors.values()}) > 1:
             wanted = torch.float32
         return model.to(wanted).eval()
@@ -86,7 +97,7 @@ class PreTrainedVisionModel(nn.Module, Generic[Config]):
         return next(self.parameters()).dtype
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Encode images as `forward` does, also given whole what the image processor returned."""
+        """Do what `forward` does, also given whole what the image processor returned."""
         if args and isinstance(args[0], Mapping):
             return super().__call__(*args[1:], **args[0], **kwargs)
         return super().__call__(*args, **kwargs)
@@ -107,6 +118,23 @@ class PreTrainedVisionModel(nn.Module, Generic[Config]):
             save_file(tensors, files / "model.safetensors", metadata={"format": "pt"})
             # safetensors lets nobody but the owner read it.
             shutil.copymode(files / "config.json", files / "model.safetensors")
+
+    def _read_tensors(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+        """Return all tensors of a checkpoint that this model has, by their full name."""
+        tensors: dict[str, torch.Tensor] = {}
+        for tower, keys in self.towers.items():
+            own = self.get_submodule(tower).named_parameters()
+            read = checkpoint.read_tower(keys, {name: weight.shape for name, weight in own})
+            tensors |= {f"{tower}.{name}": tensor for name, tensor in read.items()}
+        beside = {name: weight.shape for name, weight in self.named_parameters(recurse=False)}
+        return tensors | (checkpoint.read_tensors(beside) if beside else {})
+
+
+class PreTrainedVisionModel(PreTrainedModel[Config]):
+    """A vision tower alone."""
+
+    towers = MappingProxyType({"vision_model": VISION_KEYS})
+    vision_model: nn.Module
 
 
 def _name_dtype(dtype: torch.dtype) -> str:

@@ -29,6 +29,9 @@ saved on its own; `nested` is `vision_tower.vision_model.X` inside a larger mode
 `vision_tower.X` in one of transformers 5.6 and later.
 """
 
+_NORMS = tuple(
+    f"{norm}.weight" for norm in ("layer_norm1", "layer_norm2", "final_layer_norm", "layernorm")
+)
 _NESTINGS = {"nested": "vision_tower.vision_model.", "nested flat": "model.vision_tower."}
 
 
@@ -63,12 +66,14 @@ def draw_lively_weights(module: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.normal_(generator=generator)
-            if name.endswith(("layer_norm1.weight", "layer_norm2.weight", "layernorm.weight")):
+            if name.endswith(_NORMS):
                 parameter.mul_(0.3).add_(1)
             elif name.endswith("bias"):
                 parameter.mul_(0.3)
             elif name.endswith("position_embedding.weight"):
                 parameter.mul_(0.5)
+            elif name.endswith("token_embedding.weight"):
+                pass
             elif name.endswith("probe"):
                 parameter.mul_(4)
             else:
