@@ -22,7 +22,8 @@ from sentencepiece import sentencepiece_model_pb2 as spiece
 from tokenizers import Tokenizer
 
 from benchmarks.report import Report, Row, show_machine
-from model import Siglip2Tokenizer, SiglipTokenizer
+from model.tokenization_siglip import SiglipTokenizer
+from model.tokenization_siglip2 import Siglip2Tokenizer
 from tests.tokenizer_files import SPECIAL_TOKENS, train_sentencepiece
 
 _SHORT_TEXT = "a red bicycle on the street"

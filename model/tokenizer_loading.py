@@ -19,9 +19,7 @@ _VOCAB_SIZE = 32000
 _LARGEST_COUNT = 2**24
 
 
-def load_tokenizer(
-    name_or_path: str | PathLike[str], revision: str | None = None
-) -> BaseTokenizer:
+def load_tokenizer(name_or_path: str | PathLike[str], revision: str | None = None) -> BaseTokenizer:
     """Load the tokenizer of a checkpoint in a local folder or on the hub.
 
     Its length and the size of the token table are read from config.json. A folder without one, as

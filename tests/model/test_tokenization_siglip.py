@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from sentencepiece import sentencepiece_model_pb2
 from transformers import SiglipTokenizer as ReferenceTokenizer
 
-from model import CheckpointError, SiglipTokenizer
+from model import CheckpointError
+from model.tokenization_siglip import SiglipTokenizer
 from tests.model.hostile_texts import CHOSEN_TEXTS, TEXTS
 from tests.tokenizer_files import train_sentencepiece, write_siglip_tokenizer
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from transformers import GemmaTokenizer as ReferenceGemmaTokenizer
 from transformers import Siglip2Tokenizer as ReferenceTokenizer
 
-from model import CheckpointError, Siglip2Tokenizer
+from model import CheckpointError
+from model.tokenization_siglip2 import Siglip2Tokenizer
 from tests.model.hostile_texts import CHOSEN_TEXTS, TEXTS
 from tests.tokenizer_files import SPECIAL_TOKENS, train_bpe, write_siglip2_tokenizer
 

@@ -10,7 +10,9 @@ import pytest
 from transformers import Siglip2Tokenizer as ReferenceSiglip2Tokenizer
 from transformers import SiglipTokenizer as ReferenceSiglipTokenizer
 
-from model import CheckpointError, Siglip2Tokenizer, SiglipTokenizer, load_tokenizer
+from model import CheckpointError, load_tokenizer
+from model.tokenization_siglip import SiglipTokenizer
+from model.tokenization_siglip2 import Siglip2Tokenizer
 from tests.hub_server import HubServer
 from tests.model.hostile_texts import CHOSEN_TEXTS
 from tests.tokenizer_files import train_bpe, write_siglip2_tokenizer, write_siglip_tokenizer

@@ -16,7 +16,7 @@ from app.engine.embedder import StartError, load_embedder
 from app.engine.protocol import ModelInfo
 from app.engine.towers.compiled import CompiledRunner, bucket_sizes
 from app.engine.towers.fixed_family import collate_images
-from app.engine.towers.tower_embedder import TowerEmbedder
+from app.engine.towers.tower_embedder import ImageTowerEmbedder
 from tests.reference import ReferenceCheckpoint, tiny_vision_config, write_checkpoint
 
 MAX_BATCH_SIZE = 4
@@ -34,11 +34,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCheckpoint:
     )
 
 
-def load(checkpoint: ReferenceCheckpoint, *, compiled: bool) -> TowerEmbedder:
+def load(checkpoint: ReferenceCheckpoint, *, compiled: bool) -> ImageTowerEmbedder:
     embedder = load_embedder(
         str(checkpoint.folder), "cpu", "float32", MAX_BATCH_SIZE, compiled=compiled
     )
-    assert isinstance(embedder, TowerEmbedder)
+    assert isinstance(embedder, ImageTowerEmbedder)
     return embedder
 
 
@@ -51,7 +51,7 @@ def without_cosine(info: ModelInfo) -> ModelInfo:
 @pytest.fixture(scope="module")
 def compiled(
     checkpoint: ReferenceCheckpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[TowerEmbedder]:
+) -> Iterator[ImageTowerEmbedder]:
     """Compiled for one size, which is quicker than for all, and pads more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
@@ -77,7 +77,7 @@ def test_buckets_are_powers_of_two_and_the_largest_batch(
 
 @needs_compiler
 def test_every_batch_size_gives_the_vectors_of_the_plain_tower(
-    checkpoint: ReferenceCheckpoint, compiled: TowerEmbedder, pixels: np.ndarray
+    checkpoint: ReferenceCheckpoint, compiled: ImageTowerEmbedder, pixels: np.ndarray
 ) -> None:
     plain = load(checkpoint, compiled=False)
 
@@ -90,7 +90,7 @@ def test_every_batch_size_gives_the_vectors_of_the_plain_tower(
 
 
 @needs_compiler
-def test_padding_is_no_part_of_any_answer(compiled: TowerEmbedder, pixels: np.ndarray) -> None:
+def test_padding_is_no_part_of_any_answer(compiled: ImageTowerEmbedder, pixels: np.ndarray) -> None:
     padded = compiled.embed(pixels[:3], patches=True)
     full = compiled.embed(pixels[:4], patches=True)
 

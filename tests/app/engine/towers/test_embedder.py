@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.engine.embedder import StartError, load_embedder
 from app.engine.protocol import DeviceOutOfMemoryError, UInt8Array
-from app.engine.towers.tower_embedder import TowerEmbedder
+from app.engine.towers.tower_embedder import ImageTowerEmbedder
 from model import fused_attention
 from model.fused_attention import Attend
 from model.modeling_siglip_vision_fused_encoder import FusedEncoderLayer
@@ -31,11 +31,11 @@ from tests.reference import (
 UNREACHABLE = "google/siglip-tiny-patch8-32"
 
 
-def load(folder: Path | str, **options: object) -> TowerEmbedder:
+def load(folder: Path | str, **options: object) -> ImageTowerEmbedder:
     """Load a checkpoint on the CPU in float32 unless told otherwise."""
     arguments: dict[str, object] = {"device": "cpu", "dtype": "float32", "max_batch_size": 4}
     embedder = load_embedder(str(folder), **(arguments | options))  # type: ignore[arg-type]
-    assert isinstance(embedder, TowerEmbedder)
+    assert isinstance(embedder, ImageTowerEmbedder)
     return embedder
 
 
@@ -61,13 +61,15 @@ def checkpoint(tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path) -> Path:
     return Path(copytree(tiny_checkpoint.folder, tmp_path / "checkpoint"))
 
 
-def draw_pixels(embedder: TowerEmbedder, count: int) -> UInt8Array:
+def draw_pixels(embedder: ImageTowerEmbedder, count: int) -> UInt8Array:
     """Draw images at the model's input size: (count, side, side, 3)."""
     side = embedder.info.image_size
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def embed_all(embedder: TowerEmbedder, images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+def embed_all(
+    embedder: ImageTowerEmbedder, images: list[Image.Image]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return pooled and patch vectors of images in one batch."""
     vectors = embedder.embed(np.stack([embedder.resize(image) for image in images]), patches=True)
     assert vectors.patches is not None

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from app.engine.embedder import StartError, load_embedder
-from app.engine.towers.tower_embedder import TowerEmbedder
+from app.engine.towers.tower_embedder import ImageTowerEmbedder
 from tests.app.answers import cosines
 from tests.app.images import scene
 from tests.naflex_reference import (
@@ -36,11 +36,11 @@ def checkpoint(written: NaflexCheckpoint, tmp_path: Path) -> Path:
     return Path(copytree(written.folder, tmp_path / "checkpoint"))
 
 
-def load(folder: Path | str, **options: object) -> TowerEmbedder:
+def load(folder: Path | str, **options: object) -> ImageTowerEmbedder:
     """Load a checkpoint on the CPU in float32 unless told otherwise."""
     arguments: dict[str, object] = {"device": "cpu", "dtype": "float32", "max_batch_size": 4}
     embedder = load_embedder(str(folder), **(arguments | options))  # type: ignore[arg-type]
-    assert isinstance(embedder, TowerEmbedder)
+    assert isinstance(embedder, ImageTowerEmbedder)
     return embedder
 
 
