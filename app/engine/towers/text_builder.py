@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import structlog
 import torch
-from model.modeling_siglip_text_fused import FusedTextTransformer
-from model.modeling_siglip_text_model import has_text_tower
 
 from app.allocator import give_back_memory
-from app.engine.protocol import Int64Array, NoTexts, TextEmbedder, TextInfo
+from app.engine.protocol import Int64Array, ModelInfo, NoTexts, TextEmbedder, TextInfo
 from app.engine.towers.batch import Batch
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.device import pick_device, pick_dtype
@@ -22,8 +20,16 @@ from app.engine.towers.reference import embed_texts_plainly, in_float32
 from app.engine.towers.runners import pick_runner
 from app.engine.towers.selftest import check_against_reference
 from app.engine.towers.tower_embedder import Embed, TextTowerEmbedder
-from model import CheckpointError, ConfigError, SiglipTextModel, load_tokenizer
+from model import (
+    CheckpointError,
+    ConfigError,
+    SiglipTextConfig,
+    SiglipTextModel,
+    load_tokenizer,
+)
 from model.checkpoint import Checkpoint, open_checkpoint
+from model.modeling_siglip_text_fused import FusedTextTransformer
+from model.modeling_siglip_text_model import has_text_tower
 from model.tokenization_base import BaseTokenizer
 from model.tokenizer_loading import has_tokenizer
 
@@ -35,9 +41,9 @@ _TEST_TEXTS = ("a photo of a red bicycle", "zwei Katzen im Schnee")
 
 
 def load_text_embedder(
-    model: str, image_space: str, device: str, dtype: str, revision: str | None = None
+    model: str, images: ModelInfo, device: str, dtype: str, revision: str | None = None
 ) -> TextEmbedder | NoTexts:
-    """Load the text side of a checkpoint whose image side, in `image_space`, has been loaded.
+    """Load the text side of a checkpoint whose `images` side has been loaded.
 
     It is never compiled; and where the image side is int8, it is bfloat16. Raises `StartError` when
     it does not compute what its weights say.
@@ -52,7 +58,13 @@ def load_text_embedder(
             return NoTexts("the checkpoint has no text tower")
         if not has_tokenizer(checkpoint.folder):
             return NoTexts("the checkpoint has no tokenizer")
-        return _build(checkpoint, image_space, torch_device, torch_dtype)
+        config = SiglipTextConfig.from_dict(checkpoint.config)
+        if config.projection_size != images.dim:
+            return NoTexts(
+                f"the checkpoint's texts have {config.projection_size} numbers, its images "
+                f"{images.dim}: they cannot be compared"
+            )
+        return _build(checkpoint, images.space, torch_device, torch_dtype)
     except (CheckpointError, ConfigError) as error:
         _log.warning("the text side cannot be used", reason=str(error))
         return NoTexts("the checkpoint's text side cannot be used; the log says why")
