@@ -1,6 +1,7 @@
 """Texts over HTTP against transformers: its tokenizers, its text towers, both generations."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def reference_vectors(written: Written) -> np.ndarray:
 
 @pytest.mark.parametrize(("dtype", "bar"), [("float32", 0.99999), ("bfloat16", 0.9999)])
 def test_texts_over_http_are_the_references(written: Written, dtype: str, bar: float) -> None:
-    settings = Settings(model=str(written.checkpoint.folder), device="cpu", dtype=dtype, text="on")  # type: ignore[arg-type]
+    settings = Settings(model=str(written.checkpoint.folder), device="cpu", dtype=dtype, text="on")
     with run_service(settings) as service:
         service.wait_for_status("ok")
         answer = service.client.post("/embed/text", json={"texts": TEXTS, "normalize": False})
