@@ -55,7 +55,10 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         )
         write_siglip2_tokenizer(folder, content)
         reference = Siglip2Tokenizer
-    checkpoint = write_full_checkpoint(folder, generation, vocab_size=vocabulary)
+    # As wide as towers are at least: rounding averages out over the width.
+    checkpoint = write_full_checkpoint(
+        folder, generation, vocab_size=vocabulary, hidden_size=256, intermediate_size=512
+    )
     return Written(checkpoint, reference.from_pretrained(folder))
 
 

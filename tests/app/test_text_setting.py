@@ -1,0 +1,132 @@
+"""SIGLIP_TEXT: what a start finds, says and refuses."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from subprocess import run
+
+import httpx
+import pytest
+
+from app.engine.protocol import NoTexts, StartError
+from app.main import load_model, load_texts
+from app.settings import Settings
+from tests.app.service_server import run_service
+from tests.reference import ReferenceCheckpoint
+from tests.text_reference import write_full_checkpoint
+from tests.tokenizer_files import write_siglip_tokenizer
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with both towers and a tokenizer; to be read only."""
+    folder = tmp_path_factory.mktemp("both")
+    write_full_checkpoint(folder, vocab_size=400)
+    write_siglip_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(written: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(written, tmp_path / "checkpoint"))
+
+
+def settings(folder: Path | str, **changes: object) -> Settings:
+    return Settings(model=str(folder), device="cpu", dtype="float32", **changes)  # type: ignore[arg-type]
+
+
+def why_none(given: Settings) -> str:
+    """Return why a start with these settings takes no texts."""
+    texts = load_texts(given, load_model(given).info)
+    assert isinstance(texts, NoTexts)
+    return texts.reason
+
+
+def ask(given: Settings) -> httpx.Response:
+    with run_service(given) as service:
+        service.wait_for_status("ok")
+        return service.client.post("/embed/text", json={"texts": ["ant"]})
+
+
+def test_texts_are_taken_where_the_checkpoint_has_them(
+    written: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(settings(written)).status_code == 200
+    assert "texts are taken" in capfd.readouterr().out
+
+
+def test_off_is_off(written: Path) -> None:
+    assert "SIGLIP_TEXT is off" in ask(settings(written, text="off")).json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("random:tiny-patch16-32", "random weights"),
+        ("random:tiny-patch16-naflex", "random weights"),
+    ],
+)
+def test_random_weights_have_no_texts(model: str, reason: str) -> None:
+    assert reason in ask(settings(model)).json()["error"]["message"]
+
+
+def test_a_checkpoint_without_tokenizer_says_so(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    assert why_none(settings(tiny_checkpoint.folder)) == "the checkpoint has no tokenizer"
+
+
+def test_a_broken_text_side_costs_no_images_and_shows_no_path(
+    checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint / "spiece.model").write_bytes(b"nonsense")
+
+    answer = ask(settings(checkpoint))
+
+    assert answer.json()["error"]["code"] == "text_disabled"
+    assert str(checkpoint) not in answer.text
+    assert "spiece.model" in capfd.readouterr().out
+
+
+def test_on_refuses_to_start_without(tiny_checkpoint: ReferenceCheckpoint) -> None:
+    given = settings(tiny_checkpoint.folder, text="on")
+    with pytest.raises(StartError, match="SIGLIP_TEXT=on, but the checkpoint has no tokenizer"):
+        load_texts(given, load_model(given).info)
+
+
+def test_the_space_of_images_has_nothing_to_do_with_texts(written: Path, checkpoint: Path) -> None:
+    (checkpoint / "spiece.model").unlink()
+    spaces = {
+        load_model(settings(folder)).info.space.rpartition(":")[2]
+        for folder in (written, checkpoint)
+    }
+    assert len(spaces) == 1
+
+
+def test_the_space_of_texts_changes_with_whatever_changes_them(
+    written: Path, checkpoint: Path
+) -> None:
+    def text_space(folder: Path, **changes: object) -> str:
+        given = settings(folder)
+        if changes:
+            given = given.model_copy(update=changes)
+        texts = load_texts(given, load_model(given).info)
+        assert not isinstance(texts, NoTexts)
+        return texts.info.text_space.rpartition(":")[2]
+
+    original = text_space(written)
+    assert text_space(checkpoint) == original
+    assert text_space(checkpoint, dtype="bfloat16") != original
+    config = json.loads((checkpoint / "config.json").read_bytes())
+    config["text_config"]["layer_norm_eps"] = 1e-5
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    assert text_space(checkpoint) != original
+
+
+def test_who_serves_no_texts_loads_no_tokenizer_library() -> None:
+    code = (
+        "import sys; import app.main, model; "
+        "print(sorted({'tokenizers', 'sentencepiece'} & sys.modules.keys()))"
+    )
+    shown = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
