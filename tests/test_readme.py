@@ -19,6 +19,8 @@ from app.settings import Settings
 from examples import client
 from tests.app.service_server import ServiceServer, run_service
 from tests.reference import ReferenceCheckpoint
+from tests.text_reference import write_full_checkpoint
+from tests.tokenizer_files import write_siglip_tokenizer
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -38,8 +40,11 @@ def table_under(heading: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def service(tiny_checkpoint: ReferenceCheckpoint) -> Iterator[ServiceServer]:
-    with run_service(Settings(model=str(tiny_checkpoint.folder))) as server:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceServer]:
+    folder = tmp_path_factory.mktemp("both-towers")
+    write_siglip_tokenizer(folder)
+    write_full_checkpoint(folder, vocab_size=400)
+    with run_service(Settings(model=str(folder))) as server:
         server.wait_for_status("ok")
         yield server
 
