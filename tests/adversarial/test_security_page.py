@@ -18,7 +18,7 @@ def test_a_limit_has_the_default_that_is_shown(name: str, shown: str) -> None:
     default = Settings.model_fields[name.lower()].default
     if isinstance(default, int) and not isinstance(default, bool):
         number, _, unit = shown.partition(" ")
-        assert int(number) * {"": 1, "MiB": 2**20}[unit] == default
+        assert int(number) * {"": 1, "KiB": 2**10, "MiB": 2**20}[unit] == default
     elif isinstance(default, frozenset) and default:
         assert shown.split(", ") == sorted(default)
     else:
