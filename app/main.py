@@ -22,7 +22,7 @@ from app.api.inputs import InputLimits
 from app.api.one_shape import OneShape
 from app.engine.embedder import StartError, load_embedder
 from app.engine.lifecycle import Engine
-from app.engine.protocol import Embedder
+from app.engine.protocol import Embedder, TextEmbedder
 from app.engine.service import EmbeddingService
 from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
@@ -138,12 +138,20 @@ def load_model(settings: Settings) -> Embedder:
     )
 
 
+def load_text_model(_settings: Settings) -> TextEmbedder | None:
+    """Load the text side of the model of the settings, None where there is none to load."""
+    return None
+
+
 def _build_fetcher(settings: Settings) -> Fetcher:
     return Fetcher(settings.max_image_bytes, settings.url_allowed_hosts)
 
 
 def build_service(
-    embedder: Embedder, settings: Settings, queue_images: int | None = None
+    embedder: Embedder,
+    settings: Settings,
+    queue_images: int | None = None,
+    text_embedder: TextEmbedder | None = None,
 ) -> EmbeddingService:
     """Put the engine around a model; `queue_images` are for a caller who makes its own queue."""
     _log.info("ready", **vars(embedder.info))
@@ -159,6 +167,7 @@ def build_service(
         max_wait_s=settings.max_wait_ms / 1000,
         queue_images=queue_images or _queue_images(settings),
         decode_memory=settings.decode_memory,
+        text_embedder=text_embedder,
     )
 
 
