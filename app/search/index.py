@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -100,8 +100,8 @@ class Index:
 
     def _chunk(self, group: int, path: str) -> Any:
         row_group = self._metadata.row_group(group)
-        chunks: Iterable[Any] = map(row_group.column, range(row_group.num_columns))
-        return next(chunk for chunk in chunks if chunk.path_in_schema == path)
+        chunks = map(row_group.column, range(row_group.num_columns))
+        return {chunk.path_in_schema: chunk for chunk in chunks}[path]
 
     def _open(self) -> pq.ParquetFile:
         """Return a reader for one thread, in whose memory is never a whole row group."""
@@ -130,7 +130,7 @@ def _told_errors(path: Path) -> Iterator[None]:
             raise _damaged(path) from None
         reason = os.strerror(error.errno).lower()  # pyarrow's own text is of several sentences
         raise BulkError(f"{path} cannot be read: {reason}") from None
-    except (EOFError, KeyError, IndexError, OverflowError, StopIteration, ValueError):
+    except (pa.ArrowException, ArithmeticError, EOFError, LookupError, TypeError, ValueError):
         raise _damaged(path) from None
 
 

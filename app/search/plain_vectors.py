@@ -1,7 +1,8 @@
 """Where vectors lie in a Parquet file just as they lie in memory: no need to decode them.
 
-pyarrow decodes two list levels beside each number, which takes some 20 times as long as a search
-does. A file of ours has no use for them: all rows that have a vector have one of the same length.
+pyarrow decodes two list levels beside each number, which takes some 10 times as long as a search
+does (docs/decisions/0021-search.md). A file of ours has no use for them: all its vectors have the
+same length.
 """
 
 from collections.abc import Iterator
