@@ -30,7 +30,7 @@ def draw_vectors(rows: int, dim: int = DIM, *, normalized: bool = True) -> Float
     if normalized:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     else:
-        vectors *= random.uniform(0.1, 40, (rows, 1)).astype(np.float32)
+        vectors *= (10 ** random.uniform(-2, 2, (rows, 1))).astype(np.float32)
     return vectors
 
 
