@@ -70,14 +70,14 @@ def test_command_of_the_readme_gets_vectors(
         assert all(len(item["embedding"]) == 32 for item in answer["data"])
 
 
-def test_command_for_files_of_the_readme_writes_its_output(
+def test_commands_for_files_of_the_readme_do_what_they_say(
     tiny_checkpoint: ReferenceCheckpoint, photographs: list[Image.Image], tmp_path: Path
 ) -> None:
-    (command,) = (block.replace(".venv/bin/", "") for block in code_blocks("sh"))
+    embed, search = (block.replace(".venv/bin/", "") for block in code_blocks("sh"))
     (tmp_path / "photographs").mkdir()
     photographs[0].save(tmp_path / "photographs" / "cat.jpg")
-    subprocess.run(
-        ["bash", "-c", command],
+    run = subprocess.run(
+        ["bash", "-ec", embed + search],
         cwd=tmp_path,
         env=os.environ
         | {
@@ -89,6 +89,8 @@ def test_command_for_files_of_the_readme_writes_its_output(
         timeout=60,
     )
     assert len(pq.read_table(tmp_path / "vectors.parquet")["embedding"][0]) == 32
+    (found,) = run.stdout.splitlines()
+    assert orjson.loads(found)["path"] == "photographs/cat.jpg"
 
 
 def test_python_of_the_readme_runs(

@@ -99,7 +99,7 @@ class Output:
         except OSError as error:
             reason = (error.strerror or "unknown reason").lower()
             raise BulkError(f"{error.filename or self.path} cannot be read: {reason}") from None
-        except (EOFError, KeyError, TypeError, ValueError):
+        except (EOFError, KeyError, NotImplementedError, TypeError, ValueError):
             raise BulkError(f"{self.path} was not written by this command, or is damaged") from None
 
     def publish(self, origin: Origin, rows: Iterable[Row]) -> None:

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard output, or lines for reading."""
+"""Logs: one JSON object a line, on standard output but where that has results, or for reading."""
 
 import logging
 import sys
@@ -15,13 +15,18 @@ from app.observe.line_writer import LineWriter
 
 
 def configure_logs(
-    level: str, log_format: Literal["json", "console"], *, nobody_waits: bool = False
+    level: str,
+    log_format: Literal["json", "console"],
+    *,
+    nobody_waits: bool = False,
+    stream: TextIO | None = None,
 ) -> None:
     """Send our logs and those of all libraries through one renderer. Call once, at start.
 
-    With `nobody_waits` a reader of standard output that stalls costs lines and holds up nobody; see
-    `flush_logs`.
+    They go to `stream`, by default standard output. With `nobody_waits` a reader that stalls costs
+    lines and holds up nobody; see `flush_logs`.
     """
+    stream = stream or sys.stdout
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -36,13 +41,13 @@ def configure_logs(
     )
     render: list[Processor] = [
         structlog.dev.ConsoleRenderer(
-            colors=sys.stdout.isatty(),
+            colors=stream.isatty(),
             exception_formatter=structlog.dev.plain_traceback,  # the rich one shows image bytes
         )
     ]
     if log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    handler = LineWriter(sys.stdout.fileno()) if nobody_waits else logging.StreamHandler(sys.stdout)
+    handler = LineWriter(stream.fileno()) if nobody_waits else logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
