@@ -1,0 +1,107 @@
+"""Texts that are meant to break: right vectors or a refusal in our shape, and nothing in a log."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app.settings import Settings
+from tests.app.service_server import ServiceServer, run_service
+from tests.text_reference import Generation, write_full_checkpoint
+from tests.tokenizer_files import (
+    SPECIAL_TOKENS,
+    train_bpe,
+    write_siglip2_tokenizer,
+    write_siglip_tokenizer,
+)
+
+HOSTILE = {
+    "nothing": "",
+    "NUL": "a\0b",
+    "control characters": "".join(map(chr, range(32))),
+    "one combining mark": "a" + "\u0301" * 4000,
+    "right-to-left overrides": "\u202egnp.exe\u202c" * 300,
+    "isolates": "\u2066\u2067\u2068\u2069" * 600,
+    "zero width": "\u200b\u200d\ufeff" * 900,
+    "special tokens": " ".join(SPECIAL_TOKENS) * 50,
+    "byte tokens": "<0x00><0xFF>" * 200,
+    "one letter": "a" * 8192,
+    "emoji of many parts": "👨\u200d👩\u200d👧\u200d👦" * 300,
+    "every plane": "".join(chr(0x10000 * plane + 0xFFFD) for plane in range(17)),
+    "noncharacters": "\ufffe\uffff\U0010ffff",
+    "word starts": "▁" * 2700,
+    "JSON": '{"texts": [' * 700,
+}
+
+
+@pytest.fixture(scope="module", params=["siglip", "siglip2"])
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServiceServer]:
+    generation: Generation = request.param
+    folder: Path = tmp_path_factory.mktemp(generation)
+    if generation == "siglip":
+        write_siglip_tokenizer(folder)
+        write_full_checkpoint(folder, generation, vocab_size=400)
+    else:
+        write_siglip2_tokenizer(folder, train_bpe())
+        write_full_checkpoint(folder, generation, vocab_size=2000)
+    with run_service(Settings(model=str(folder), device="cpu", dtype="float32")) as running:
+        running.wait_for_status("ok")
+        yield running
+
+
+def post(service: ServiceServer, content: bytes) -> httpx.Response:
+    return service.client.post(
+        "/embed/text", content=content, headers={"Content-Type": "application/json"}
+    )
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_text_has_a_vector_and_harms_no_neighbour(
+    service: ServiceServer, name: str
+) -> None:
+    plain = post(service, json.dumps({"texts": ["a plain text"]}).encode()).json()["data"][0]
+
+    answer = post(service, json.dumps({"texts": [HOSTILE[name], "a plain text"]}).encode())
+
+    assert answer.status_code == 200, answer.text[:300]
+    hostile, neighbour = answer.json()["data"]
+    assert np.linalg.norm(hostile["embedding"]) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(neighbour["embedding"], plain["embedding"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"texts": ["a"] * 100_000}),
+        json.dumps({"texts": ["a" * 3_000_000]}),
+        json.dumps({"texts": ["[{,"] * 100_000}),
+        '{"texts": [' + "{}," * 1_000_000 + "{}]}",
+        '{"texts": [' * 100_000,
+        '{"texts": ["\\ud800"]}',
+        json.dumps({"texts": [["a"]]}),
+        json.dumps({"texts": [{"text": "a", "x" * 100_000: 1}]}),
+        json.dumps({"texts": ["a"], "encoding": "x" * 100_000}),
+    ],
+    ids=lambda body: body[:30],
+)
+def test_what_is_too_much_is_refused_in_our_shape(service: ServiceServer, body: str) -> None:
+    answer = post(service, body.encode())
+
+    assert 400 <= answer.status_code < 500
+    assert len(answer.json()["error"]["message"]) < 300
+
+
+def test_nothing_of_a_text_is_logged(
+    service: ServiceServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("hush hush", "hush" * 5000, "\u202ehush"):
+        post(service, json.dumps({"texts": [text]}).encode())
+    post(service, b'{"texts": ["hush')
+
+    captured = capfd.readouterr()
+    assert "hush" not in captured.out + captured.err
