@@ -22,6 +22,7 @@ from model.checkpoint_folder import (
     read_json,
 )
 from model.errors import CheckpointError
+from model.tensor_rows import TensorRows
 from model.tower_keys import TowerKeys
 
 _LAYER = re.compile(r"encoder\.layers\.\d+\.")
@@ -70,6 +71,17 @@ class Checkpoint:
         """Map what stands beside the towers, by its full name; errors as `read_tower`."""
         with self._open() as opened:
             return _read_checked(opened, {name: name for name in shapes if name in opened}, shapes)
+
+    def open_rows(self, tower: TowerKeys, name: str) -> TensorRows:
+        """Give the rows of one tensor of a tower, none of them in memory.
+
+        Raises `CheckpointError` where there is no such tensor.
+        """
+        with self._open() as opened:
+            key = tower.match(opened).get(name)
+            if key is None:
+                raise CheckpointError(f"the checkpoint has no {name}")
+            return TensorRows(opened[key].path, key)
 
     @contextmanager
     def _open(self) -> Iterator[dict[str, "_OpenFile"]]:

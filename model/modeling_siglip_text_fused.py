@@ -14,15 +14,18 @@ from model.modeling_siglip_text_embeddings import SiglipTextEmbeddings
 from model.modeling_siglip_text_transformer import SiglipTextTransformer
 from model.modeling_siglip_vision_fused_encoder import FusedEncoder, dtype_between_linears
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
+from model.tensor_rows import TensorRows
 
 
 class FusedTextTransformer(nn.Module):
     """A `SiglipTextTransformer` for inference; the projection is in float32.
 
-    `dtype`, `compilable` and `consume` are as `FusedEncoder` has them.
+    `dtype`, `compilable` and `consume` are as `FusedEncoder` has them. `token_table` is the table
+    as it lies in the checkpoint's file, see `open_token_table`: on the CPU nothing of it comes into
+    memory then. What can be compiled, or runs elsewhere, takes the tower's own.
     """
 
-    def __init__(
+    def __init__(  # of what, how, and at what cost
         self,
         tower: SiglipTextTransformer,
         device: torch.device,
@@ -30,11 +33,14 @@ class FusedTextTransformer(nn.Module):
         *,
         compilable: bool = False,
         consume: bool = False,
+        token_table: TensorRows | None = None,
     ) -> None:
         super().__init__()
         between = dtype_between_linears(dtype)
         self.attend = pick_attention(device, between, compilable=compilable)
-        self.embeddings = FusedTextEmbeddings(tower.embeddings, device, between)
+        self.embeddings = FusedTextEmbeddings(
+            tower.embeddings, device, between, None if compilable else token_table
+        )
         self.encoder = FusedEncoder(
             tower.encoder.layers,
             tower.final_layer_norm,
@@ -60,19 +66,28 @@ class FusedTextTransformer(nn.Module):
 class FusedTextEmbeddings(nn.Module):
     """`SiglipTextEmbeddings` for inference.
 
-    On the CPU the token table stays what it was, mapped from the checkpoint's file: it can be two
-    thirds of all weights, and a text reads few of its rows.
+    The token table can be two thirds of all weights, and a text needs few of its rows. On the CPU
+    it is neither copied nor cast: it stays in the file, or is what the tower had.
     """
 
     def __init__(
-        self, embeddings: SiglipTextEmbeddings, device: torch.device, dtype: torch.dtype
+        self,
+        embeddings: SiglipTextEmbeddings,
+        device: torch.device,
+        dtype: torch.dtype,
+        token_table: TensorRows | None = None,
     ) -> None:
         super().__init__()
         tokens = embeddings.token_embedding.weight.detach()
         positions = embeddings.position_embedding.weight.detach()
         self.dtype = dtype
-        self.token_embedding = nn.Buffer(
-            tokens if device.type == "cpu" else tokens.to(device, dtype)
+        self.vocab_size = len(tokens)
+        on_cpu = device.type == "cpu"
+        self.token_table = token_table if on_cpu else None
+        self.token_embedding = (
+            nn.Buffer(tokens if on_cpu else tokens.to(device, dtype))
+            if self.token_table is None
+            else None
         )
         self.position_embedding = nn.Buffer(positions.to(device, torch.float32, copy=True))
 
@@ -81,9 +96,14 @@ class FusedTextEmbeddings(nn.Module):
         if input_ids.device.type == "cpu":
             check_input_ids(
                 input_ids,
-                vocab_size=len(self.token_embedding),
+                vocab_size=self.vocab_size,
                 max_positions=len(self.position_embedding),
             )
-        tokens = nn.functional.embedding(input_ids.long(), self.token_embedding)
         positions = self.position_embedding[: input_ids.shape[1]]
-        return (tokens.float() + positions).to(self.dtype)
+        return (self._look_up(input_ids).float() + positions).to(self.dtype)
+
+    def _look_up(self, input_ids: torch.Tensor) -> torch.Tensor:
+        if self.token_embedding is not None:
+            return nn.functional.embedding(input_ids.long(), self.token_embedding)
+        assert self.token_table is not None  # noqa: S101 # one of both
+        return self.token_table.look_up(input_ids)

@@ -10,6 +10,7 @@ from model.config_siglip_text import Siglip2TextConfig, SiglipTextConfig
 from model.modeling_siglip_text_transformer import SiglipTextTransformer
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 from model.pretrained import PreTrainedModel
+from model.tensor_rows import TensorRows
 from model.tower_keys import TEXT_KEYS
 
 TextConfig = TypeVar("TextConfig", bound=SiglipTextConfig)
@@ -48,6 +49,11 @@ class Siglip2TextModel(PreTrainedTextModel[Siglip2TextConfig]):
     """The same under the name that NaFlex checkpoints give it; reference `Siglip2TextModel`."""
 
     config_class = Siglip2TextConfig
+
+
+def open_token_table(checkpoint: Checkpoint) -> TensorRows:
+    """Give the rows of a checkpoint's token table for `FusedTextTransformer`, none in memory."""
+    return checkpoint.open_rows(TEXT_KEYS, "embeddings.token_embedding.weight")
 
 
 def has_text_tower(checkpoint: Checkpoint) -> bool:

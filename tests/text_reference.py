@@ -89,10 +89,11 @@ def write_text_checkpoint(
     *,
     keys: Literal["prefixed", "flat"] = "flat",
     max_shard_size: str = "50GB",
+    written: torch.dtype = torch.float32,
     **config: Any,
 ) -> TextCheckpoint:
     """Write a text tower alone, by default the tiny one, under either spelling of its keys."""
-    model = build_text_model(generation, **tiny_text_config(**config))
+    model = build_text_model(generation, **tiny_text_config(**config)).to(written)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     if keys == "prefixed":
         _prefix_keys(folder)

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from model import SiglipTextConfig, SiglipTextModel
+from model.checkpoint import open_checkpoint
 from model.fused_attention import attend_from_last, attend_together
 from model.fused_linear import PlainLinear
 from model.int8_linear import Int8Linear
 from model.modeling_siglip_text_fused import FusedTextTransformer
+from model.modeling_siglip_text_model import open_token_table
 from tests.instruction_sets import needs_vnni
 from tests.model.test_checkpoint import find_mapped_file
 from tests.reference import draw_lively_weights, relative_difference
-from tests.text_reference import draw_input_ids, write_full_checkpoint
+from tests.text_reference import draw_input_ids, write_full_checkpoint, write_text_checkpoint
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -103,11 +105,38 @@ def test_the_token_table_stays_in_its_file(dtype: torch.dtype, tmp_path: Path) -
     model = SiglipTextModel.from_pretrained(tmp_path)
     fused = fuse(model, dtype, consume=True)
     table = fused.embeddings.token_embedding
+    assert table is not None
     assert table.dtype == torch.float32
     assert find_mapped_file(table.data_ptr()) == str(tmp_path / "model.safetensors")
     others = [buffer for buffer in fused.buffers() if buffer is not table]
     others += list(fused.parameters())
     assert {find_mapped_file(weight.data_ptr()) for weight in others} <= {"", "[heap]"}
+
+
+@pytest.mark.parametrize("written", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("max_shard_size", ["50GB", "20KB"])
+@pytest.mark.parametrize("keys", ["flat", "prefixed"])
+def test_a_table_that_is_read_by_rows_gives_the_same_vectors(
+    keys: Any, max_shard_size: str, written: torch.dtype, tmp_path: Path
+) -> None:
+    write_text_checkpoint(tmp_path, keys=keys, max_shard_size=max_shard_size, written=written)
+    table = open_token_table(open_checkpoint(tmp_path))
+    model = SiglipTextModel.from_pretrained(tmp_path)
+    ids = draw_input_ids(model.config)
+    mapped = fuse(model, torch.float32)
+    rows = FusedTextTransformer(model.text_model, CPU, torch.float32, token_table=table)
+    assert rows.embeddings.token_embedding is None
+    assert torch.equal(rows(ids).pooler_output, mapped(ids).pooler_output)
+    with pytest.raises(ValueError, match="the token table has 0 to 98"):
+        rows(ids + 96)
+
+
+def test_what_is_compiled_has_the_towers_own_table(tmp_path: Path) -> None:
+    write_text_checkpoint(tmp_path)
+    table = open_token_table(open_checkpoint(tmp_path))
+    tower = SiglipTextModel.from_pretrained(tmp_path).text_model
+    fused = FusedTextTransformer(tower, CPU, torch.float32, compilable=True, token_table=table)
+    assert fused.embeddings.token_embedding is not None
 
 
 def test_a_consumed_tower_gives_up_its_layers_for_the_same_vectors() -> None:
