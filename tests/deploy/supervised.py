@@ -35,7 +35,9 @@ class SupervisedService:
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60
+        )
         self._log = (folder / "service.log").open("wb")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +54,7 @@ class SupervisedService:
     def lose_device(self) -> int:
         """Send the image at which the fake's device is lost; return the exit code."""
         assert self._process is not None
-        post(self.url, plain_png((LOSES_DEVICE, 0, 0)))
+        post(self.client, plain_png((LOSES_DEVICE, 0, 0)))
         return self._process.wait(_WAIT_S)
 
     def hang(self) -> None:
@@ -71,17 +73,18 @@ class SupervisedService:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        self.client.close()
 
 
-def post(url: str, image: bytes) -> int | None:
+def post(client: httpx.Client, image: bytes) -> int | None:
     """Post an image; return the status, or None when nobody answers."""
     with suppress(httpx.TransportError):
-        return httpx.post(f"{url}/embed", content=image, trust_env=False, timeout=60).status_code
+        return client.post("/embed", content=image).status_code
     return None
 
 
 @contextmanager
-def load_on(url: str) -> Iterator[None]:
+def load_on(client: httpx.Client) -> Iterator[None]:
     """Have eight clients send images, every tenth a broken one, until the block ends."""
     over = threading.Event()
 
@@ -89,14 +92,14 @@ def load_on(url: str) -> Iterator[None]:
         sent = 0
         while not over.wait(_PAUSE_S):
             sent += 1
-            post(url, _GOOD if sent % 10 else _BROKEN)
+            post(client, _GOOD if sent % 10 else _BROKEN)
 
-    clients = [threading.Thread(target=send) for _ in range(_CLIENTS)]
-    for client in clients:
-        client.start()
+    threads = [threading.Thread(target=send) for _ in range(_CLIENTS)]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         over.set()
-        for client in clients:
-            client.join()
+        for thread in threads:
+            thread.join()
