@@ -73,7 +73,7 @@ def test_grafana_finds_its_data_source_and_its_dashboard() -> None:
 def test_panels_have_ids_and_places_of_their_own() -> None:
     panels: list[dict[str, Any]] = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in panels:
         place = panel["gridPos"]
         cells = {
