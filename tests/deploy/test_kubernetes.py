@@ -1,13 +1,9 @@
 """The manifests as kubectl builds them: their schemas, and that they fit the service.
 
-kubernetes-validate knows the schemas of Kubernetes itself, not those of the operators' own kinds;
-of these what matters is checked by hand. Nothing was ever applied to a cluster.
+Nothing was ever applied to a cluster.
 """
 
 import re
-from collections.abc import Iterator
-from functools import cache
-from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped] # it brings no types
 import pytest
@@ -18,25 +14,12 @@ from app.api import embed, health, metrics, models
 from app.engine.lifecycle import _LAST_BATCH_S
 from app.settings import Settings
 from app.wire.server import _LAST_WORDS_S
-from tests.deploy.tools import KUBERNETES, OBSERVABILITY, ROOT, run_tool
+from tests.deploy.manifests import OVERLAYS, Manifest, build
+from tests.deploy.tools import ROOT
 
-OVERLAYS = ("cpu", "gpu", "shared-weights")
-OPERATORS = ("monitoring", "keda", "gateway")
 # The oldest that has all that is used, and one of today.
 KUBERNETES_VERSIONS = ("1.25", "1.33")
 LABELS = {"app.kubernetes.io/name": "siglip-embed"}
-
-Manifest = dict[str, Any]
-
-
-@cache
-def build(folder: str) -> dict[str, Manifest]:
-    """Return what a folder's kustomization makes, by kind."""
-    built = run_tool("kubectl", "kustomize", KUBERNETES / folder)
-    manifests = [manifest for manifest in yaml.safe_load_all(built) if manifest]
-    by_kind = {manifest["kind"]: manifest for manifest in manifests}
-    assert len(by_kind) == len(manifests)
-    return by_kind
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -55,11 +38,6 @@ def container(pod: Manifest) -> Manifest:
     (container,) = pod["containers"]
     assert isinstance(container, dict)
     return container
-
-
-def all_folders() -> Iterator[tuple[str, dict[str, Manifest]]]:
-    for folder in (*(f"overlays/{name}" for name in OVERLAYS), *OPERATORS):
-        yield folder, build(folder)
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
@@ -165,12 +143,6 @@ def test_the_pod_has_time_to_drain(
     assert drain_s >= readiness["periodSeconds"] * readiness["failureThreshold"]
 
 
-def test_the_gateway_waits_longer_than_the_service() -> None:
-    timeout = build("gateway")["HTTPRoute"]["spec"]["rules"][0]["timeouts"]["request"]
-    defaults = Settings()
-    assert int(timeout.removesuffix("s")) > defaults.body_timeout_s + defaults.request_timeout_s
-
-
 def test_the_pod_is_confined(pod: Manifest, container: Manifest) -> None:
     assert pod["automountServiceAccountToken"] is False
     own = pod["securityContext"]
@@ -240,9 +212,8 @@ def test_everything_selects_the_pods(manifests: dict[str, Manifest]) -> None:
 
 
 def test_the_autoscaler_owns_the_number_of_pods() -> None:
-    for _, manifests in all_folders():
-        if "Deployment" in manifests:
-            assert "replicas" not in manifests["Deployment"]["spec"]
+    for overlay in OVERLAYS:
+        assert "replicas" not in build(f"overlays/{overlay}")["Deployment"]["spec"]
     target = build("overlays/cpu")["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     deployment = build("overlays/cpu")["Deployment"]
     assert target == {
@@ -251,38 +222,3 @@ def test_the_autoscaler_owns_the_number_of_pods() -> None:
         "name": deployment["metadata"]["name"],
     }
     assert "HorizontalPodAutoscaler" not in build("overlays/gpu")
-
-
-def test_the_scaled_object_asks_for_a_metric_of_the_service() -> None:
-    scaled = build("keda")["ScaledObject"]
-    assert scaled["apiVersion"] == "keda.sh/v1alpha1"
-    spec = scaled["spec"]
-    assert spec["scaleTargetRef"] == {"name": "siglip-embed"}
-    assert 1 <= spec["minReplicaCount"] < spec["maxReplicaCount"]
-    (trigger,) = spec["triggers"]
-    assert (trigger["type"], trigger["metricType"]) == ("prometheus", "Value")
-    assert trigger["metadata"].keys() == {"serverAddress", "query", "threshold"}
-    assert "siglip_queue_oldest_seconds" in trigger["metadata"]["query"]
-    assert float(trigger["metadata"]["threshold"]) > 0
-
-
-def test_the_gateway_balances_requests() -> None:
-    route, policy = build("gateway")["HTTPRoute"], build("gateway")["BackendTrafficPolicy"]
-    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
-    assert policy["apiVersion"] == "gateway.envoyproxy.io/v1alpha1"
-    assert policy["spec"] == {
-        "targetRefs": [
-            {
-                "group": "gateway.networking.k8s.io",
-                "kind": "HTTPRoute",
-                "name": route["metadata"]["name"],
-            }
-        ],
-        "loadBalancer": {"type": "LeastRequest"},
-    }
-
-
-def test_the_rules_of_the_cluster_are_those_of_prometheus() -> None:
-    rule = build("monitoring")["PrometheusRule"]
-    assert rule["apiVersion"] == build("monitoring")["ServiceMonitor"]["apiVersion"]
-    assert rule["spec"] == yaml.safe_load((OBSERVABILITY / "rules.yml").read_text())
