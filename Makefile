@@ -4,6 +4,9 @@
 #   make bench   all benchmarks, held against the budgets
 #   make serve   run the service     make install .venv with everything pinned
 #   make test-docker   build the image and run it with Docker Compose
+#   make test-deploy   deploy/ with Debian's prometheus and kubernetes-client
+#   make image   build siglip-embed:VERSION     make image-cuda   and siglip-embed:VERSION-cuda
+#   make rules   make the rules of deploy/kubernetes from those of deploy/observability
 
 PYTHON ?= python3
 VENV   := .venv
@@ -23,7 +26,10 @@ PROJECT.demo      := .[demo]
 PROJECT.installed := .[dev]
 PROJECT.bench     := .[bench]
 
-.PHONY: install serve demo bench test test-docker check format clean
+# The version that images are tagged with.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
+
+.PHONY: install serve demo bench test test-docker test-deploy check format image image-cuda rules clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +44,23 @@ test: install
 
 test-docker: install
 	$(BIN)/python -m pytest tests/docker -m docker -raP
+
+test-deploy: install
+	REQUIRE_DEPLOY_TOOLS=1 $(BIN)/python -m pytest tests/deploy
+
+image:
+	IMAGE=siglip-embed:$(VERSION) docker compose build
+
+image-cuda:
+	IMAGE=siglip-embed:$(VERSION)-cuda docker compose -f docker-compose.yml -f docker-compose.gpu.yml build
+
+RULES := deploy/kubernetes/monitoring/rules.yaml
+
+# A PrometheusRule is a file of rules under `spec`.
+rules:
+	sed '/^spec:/q' $(RULES) > $(RULES).new
+	sed -e '/^#/d' -e 's/^./  &/' deploy/observability/rules.yml >> $(RULES).new
+	mv $(RULES).new $(RULES)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks

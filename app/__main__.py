@@ -32,7 +32,12 @@ from app.allocator import configure_allocators
 from app.engine.protocol import NO_TEXTS, Embedder, StartError
 from app.engine.service import EmbeddingService
 from app.engine.towers.catalogue import describe_models
-from app.environment import describe_settings, read_settings, warn_of_unknown_variables
+from app.environment import (
+    describe_settings,
+    print_unknown_variables,
+    read_settings,
+    warn_of_unknown_variables,
+)
 from app.errors import ServiceError, WorkerDeadError
 from app.main import build_service, create_app, load_model, load_texts
 from app.observe.logs import configure_logs, flush_logs
@@ -226,11 +231,12 @@ def info(
         bool, typer.Option("--models", help="List the published models and their cost instead.")
     ] = False,
 ) -> None:
-    """Print every setting: its variable, its value, what it is for."""
+    """Print every setting: its variable, its value, where that is from, what it is for."""
     if models:
         typer.echo(describe_models())
         return
     typer.echo(describe_settings(read_settings()))
+    print_unknown_variables()
 
 
 def _fail_to_start(error: StartError) -> NoReturn:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import structlog
@@ -14,6 +15,8 @@ from app.intake.formats import load_decoders
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+_PREFIX = "SIGLIP_"
 
 
 def read_settings(**options: Any) -> Settings:
@@ -31,19 +34,39 @@ def read_settings(**options: Any) -> Settings:
 
 
 def describe_settings(settings: Settings) -> str:
-    """Return a line for each setting: its variable, its value, what it is for."""
+    """Return a line for each setting: its variable, its value, where from, what it is for."""
     return "\n".join(
-        f"{_variable(name)}={_show(getattr(settings, name))}  # {field.description}"
+        f"{_variable(name)}={_show(getattr(settings, name))}"
+        f"  # {_source(settings, name)}; {field.description}"
         for name, field in Settings.model_fields.items()
     )
 
 
 def warn_of_unknown_variables() -> None:
-    """Log the variables that look like settings and are none."""
-    known = set(map(_variable, Settings.model_fields))
-    for name in sorted(os.environ.keys() - known):
-        if name.startswith("SIGLIP_"):
-            _log.warning("unknown setting is ignored", variable=name)
+    """Log the variables that look like settings and are none, each with the nearest that is."""
+    for name, nearest in _unknown_variables():
+        _log.warning("unknown setting is ignored", variable=name, nearest=nearest)
+
+
+def print_unknown_variables() -> None:
+    """Tell the terminal what `warn_of_unknown_variables` logs."""
+    for name, nearest in _unknown_variables():
+        hint = f"; the nearest is {nearest}" if nearest else ""
+        print(f"{name}: unknown setting is ignored{hint}", file=sys.stderr)
+
+
+def _unknown_variables() -> Iterator[tuple[str, str | None]]:
+    """Yield name and nearest setting, which are read in upper and lower case."""
+    for name in sorted(os.environ):
+        prefix, short = name[: len(_PREFIX)].upper(), name[len(_PREFIX) :].lower()
+        if prefix == _PREFIX and short not in Settings.model_fields:
+            # Without the prefix, which all have in common.
+            nearest = get_close_matches(short, Settings.model_fields, n=1)
+            yield name, _variable(nearest[0]) if nearest else None
+
+
+def _source(settings: Settings, name: str) -> str:
+    return "environment" if name in settings.model_fields_set else "default"
 
 
 def _require_decoders(settings: Settings) -> None:
@@ -71,7 +94,7 @@ def _refuse(error: ValidationError, options: Collection[str]) -> NoReturn:
 
 
 def _variable(name: str) -> str:
-    return f"SIGLIP_{name}".upper()
+    return _PREFIX + name.upper()
 
 
 def _show(value: object) -> str:

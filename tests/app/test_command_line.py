@@ -118,7 +118,9 @@ def test_a_service_answers_and_on_sigterm_finishes_what_it_accepted(
         "POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
         f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
     )
-    with serve(SIGLIP_MODEL=str(tiny_checkpoint.folder), SIGLIP_COLOUR="red") as service:
+    with serve(
+        SIGLIP_MODEL=str(tiny_checkpoint.folder), SIGLIP_COLOUR="red", SIGLIP_MAX_BATCHSIZE="1"
+    ) as service:
         service.wait_for_status("ok")
         with socket.create_connection(("127.0.0.1", service.port), timeout=STOP_S) as connection:
             connection.sendall(head.encode())
@@ -263,6 +265,8 @@ def check_log(log: list[dict[str, Any]]) -> None:
     assert all(line.keys() >= {"event", "level", "logger", "timestamp"} for line in log)
     unknown = [line for line in log if line.get("variable") == "SIGLIP_COLOUR"]
     assert [line["level"] for line in unknown] == ["warning"]
+    (misspelt,) = [line for line in log if line.get("variable") == "SIGLIP_MAX_BATCHSIZE"]
+    assert misspelt["nearest"] == "SIGLIP_MAX_BATCH_SIZE"
     (ready,) = [line for line in log if line["event"] == "ready"]
     assert ready["dim"] == 32
     requests = [line for line in log if line["event"] == "request"]
@@ -431,6 +435,41 @@ def test_info_prints_every_setting_with_its_value(monkeypatch: pytest.MonkeyPatc
     assert printed["SIGLIP_PORT"] == "8123"
     assert printed["SIGLIP_FORMATS"] == "avif,bmp,gif,jpeg,png,webp"
     assert printed["SIGLIP_REVISION"] == ""
+
+
+@pytest.mark.parametrize("variable", ["SIGLIP_PORT", "siglip_port"])
+def test_info_says_what_was_set_and_what_is_a_default(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "8000")
+
+    lines = CliRunner().invoke(cli, ["info"]).stdout.splitlines()
+
+    sources = {line.partition("=")[0]: line.partition("  # ")[2].split(";")[0] for line in lines}
+    assert [name for name, source in sources.items() if source == "environment"] == ["SIGLIP_PORT"]
+    assert set(sources.values()) == {"environment", "default"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("SIGLIP_MAX_BATCHSIZE", "SIGLIP_MAX_BATCH_SIZE"),
+        ("SIGLIP_PROT", "SIGLIP_PORT"),
+        ("siglip_modle", "SIGLIP_MODEL"),
+        ("SIGLIP_COLOUR", None),
+        ("SIGLIP_", None),
+    ],
+)
+def test_info_names_the_setting_nearest_to_an_unknown_one(
+    monkeypatch: pytest.MonkeyPatch, variable: str, nearest: str | None
+) -> None:
+    monkeypatch.setenv(variable, "1")
+
+    result = CliRunner().invoke(cli, ["info"])
+
+    hint = f"; the nearest is {nearest}" if nearest else ""
+    assert result.exit_code == 0
+    assert result.stderr == f"{variable}: unknown setting is ignored{hint}\n"
 
 
 def test_info_lists_the_published_models_and_their_cost() -> None:

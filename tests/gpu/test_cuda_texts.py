@@ -21,7 +21,11 @@ pytestmark = [
 @pytest.mark.parametrize(("dtype", "bar"), [("float32", 0.99999), ("bfloat16", 0.9999)])
 def test_texts_are_those_of_the_cpu_in_float32(tmp_path: Path, dtype: str, bar: float) -> None:
     write_siglip_tokenizer(tmp_path)
-    wide: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+    wide: dict[str, Any] = {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+    }
     write_full_checkpoint(tmp_path, vocab_size=400, max_position_embeddings=64, **wide)
     vectors = {}
     for device, own_dtype in (("cpu", "float32"), ("cuda", dtype)):
