@@ -46,6 +46,13 @@ class PrometheusServer:
         samples: list[dict[str, Any]] = answer.json()["data"]["result"]
         return samples
 
+    def wait_until_seen(self, expression: str) -> None:
+        """Wait until a query has a sample."""
+        give_up_at = time.monotonic() + _WAIT_S
+        while not self.query(expression):
+            assert time.monotonic() < give_up_at, f"no {expression}"
+            time.sleep(_POLL_S)
+
     def firing(self) -> dict[str, dict[str, str]]:
         """Return the annotations of the alerts that fire, by name."""
         alerts = self.client.get("/api/v1/alerts").json()["data"]["alerts"]

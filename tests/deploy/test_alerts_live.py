@@ -60,8 +60,12 @@ def see_it_hang(service: SupervisedService, prometheus: PrometheusServer) -> Non
 
 
 def see_it_fail(service: SupervisedService, prometheus: PrometheusServer) -> None:
-    # One after the other: what the first shows of a counter is not counted as its increase.
-    assert 500 in {post(service.client, plain_png((RAISES, 0, 0))) for _ in range(60)}
+    bad = plain_png((RAISES, 0, 0))
+    while post(service.client, bad) != 500:
+        pass
+    # What Prometheus first sees of a counter is not counted as its increase.
+    prometheus.wait_until_seen('siglip_requests_rejected_total{reason="internal"}')
+    assert 500 in {post(service.client, bad) for _ in range(60)}
     prometheus.wait_for("SiglipServerErrors")
     (alert,) = prometheus.query('ALERTS{alertstate="firing", alertname="SiglipServerErrors"}')
     assert alert["metric"]["reason"] == "internal"

@@ -36,10 +36,11 @@ def test_healthz_describes_model_queue_and_worker() -> None:
         "status": "ok",
         "model": "fake/colours",
         "space": SPACE,
+        "text_space": None,
         "device": "cpu",
         "dtype": "float32",
         "selftest_cosine": 0.99987,
-        "queue": {"images": 0, "limit": 77, "oldest_ms": 0},
+        "queue": {"images": 0, "limit": 77, "oldest_ms": 0, "texts": 0},
         "worker": {"alive": True},
     }
 

@@ -153,7 +153,7 @@ def test_the_engine_is_described_as_it_is_now() -> None:
     assert ready["siglip_ready", frozenset()] == 1
     assert draining["siglip_ready", frozenset()] == 0
     assert ready["siglip_queue_limit_images", frozenset()] == 77
-    assert ready["siglip_queue_oldest_seconds", frozenset()] == 0
+    assert ready["siglip_queue_oldest_seconds", frozenset({("kind", "image")})] == 0
     assert ready["siglip_selftest_cosine", frozenset()] == 0.99987
     assert ready["process_resident_memory_bytes", frozenset()] > 2**20
     labels = {

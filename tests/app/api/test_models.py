@@ -24,11 +24,19 @@ FAKE = {
     "pooled": True,
     "revision": "0" * 40,
     "space": SPACE,
+    "text_space": None,
+    "text": None,
     "dtype": "float32",
     "device": "cpu",
     "pretrained": True,
     "max_batch_size": 8,
-    "limits": {"images": 7, "image_bytes": 1000, "body_bytes": 2000},
+    "limits": {
+        "images": 7,
+        "image_bytes": 1000,
+        "texts": 256,
+        "text_bytes": 8192,
+        "body_bytes": 2000,
+    },
 }
 
 
