@@ -84,7 +84,7 @@ def _build(
     tower = FusedTextTransformer(plain.text_model, device, dtype, consume=True)
     config = plain.config
     del plain
-    runner = pick_runner(tower, _collate_texts, device, tokenizer.max_length)
+    runner = pick_runner(tower, collate_texts, device, tokenizer.max_length)
     suitable = _TEXTS if device.type == "cpu" else pick_max_batch_size(device, tokenizer.max_length)
     scale, bias = _read_logit_scale_and_bias(checkpoint)
     info = TextInfo(
@@ -113,7 +113,7 @@ def _load_tokenizer(folder: Path) -> BaseTokenizer:
     return tokenizer
 
 
-def _collate_texts(input_ids: Sequence[Int64Array]) -> Batch:
+def collate_texts(input_ids: Sequence[Int64Array]) -> Batch:
     """Make one array of token ids: int64 (batch, tokens)."""
     shape = (len(input_ids), len(input_ids[0]))
     return Batch(
