@@ -97,7 +97,7 @@ def report_beside_images(
     batch, second_s = run_on_loop(_ask_alone(server))
     batch_s = batch / seen["nothing"].rate
     report.add_table(
-        f"beside {_IMAGE_CLIENTS} clients with single images; {batch} of these take {batch_s:.2f} s",
+        f"beside {_IMAGE_CLIENTS} clients with one image each; a batch takes {batch_s:.2f} s",
         [_row(kind, seen) for kind in kinds],
     )
     _, one, many = seen.values()

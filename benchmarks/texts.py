@@ -75,6 +75,7 @@ def _running(folder: Path, text: str) -> Iterator[Server]:
         "SIGLIP_DEVICE": "cpu",
         "SIGLIP_TEXT": text,
         "SIGLIP_PORT": str(port := free_port()),
+        "SIGLIP_QUEUE_IMAGES": "256",  # a busy machine works few off in three seconds
     }
     with tempfile.TemporaryDirectory() as logs:
         log = Path(logs) / "log"

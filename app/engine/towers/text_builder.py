@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.engine.protocol import Int64Array, ModelInfo, NoTexts, TextEmbedder, Te
 from app.engine.towers.batch import Batch
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.device import pick_device, pick_dtype
-from app.engine.towers.fingerprint import text_space_of
+from app.engine.towers.fingerprint import hash_weights, text_space_of
 from app.engine.towers.reference import embed_texts_plainly, in_float32
 from app.engine.towers.runners import pick_runner
 from app.engine.towers.selftest import check_against_reference
@@ -73,17 +74,17 @@ def load_text_embedder(
 def _build(
     checkpoint: Checkpoint, image_space: str, device: torch.device, dtype: torch.dtype
 ) -> TextTowerEmbedder:
-    tokenizer = _load_tokenizer(checkpoint.folder)
     load_again = partial(SiglipTextModel.from_pretrained, checkpoint.folder)
-    # Hashing goes through the whole token table. It is of a mapping of its own, so that this memory
-    # goes with it; later on the table is looked up only.
-    text_space = text_space_of(image_space, load_again(), tokenizer, dtype)
+    with ThreadPoolExecutor(1) as pool:  # either takes one core only
+        weights_sha256 = pool.submit(_hash_weights, load_again)
+        tokenizer = _load_tokenizer(checkpoint.folder)
     plain = load_again()
     test_ids = [tokenizer.encode(text).input_ids for text in _TEST_TEXTS]
     expected = embed_texts_plainly(_in_float32(plain), test_ids)
     tower = FusedTextTransformer(plain.text_model, device, dtype, consume=True)
     config = plain.config
     del plain
+    text_space = text_space_of(image_space, weights_sha256.result(), config, tokenizer, dtype)
     runner = pick_runner(tower, collate_texts, device, tokenizer.max_length)
     suitable = _TEXTS if device.type == "cpu" else pick_max_batch_size(device, tokenizer.max_length)
     scale, bias = _read_logit_scale_and_bias(checkpoint)
@@ -102,7 +103,17 @@ def _build(
         lambda ids, _: embedder.embed(ids), test_ids, expected, sizes, info.dtype
     )
     embedder.info = replace(info, selftest_cosine=cosine)
+    give_back_memory()  # what the reference and packing have left
     return embedder
+
+
+def _hash_weights(load: Callable[[], SiglipTextModel]) -> str:
+    """Hash the weights of a model of its own.
+
+    That goes through the whole token table, whose memory goes with the model; later on the table is
+    looked up only.
+    """
+    return hash_weights(load().text_model.state_dict())
 
 
 def _load_tokenizer(folder: Path) -> BaseTokenizer:
