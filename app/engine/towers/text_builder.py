@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 import torch
 
-from app.allocator import give_back_memory
+from app.allocator import give_back_memory, move_to_huge_pages
 from app.engine.protocol import Int64Array, ModelInfo, NoTexts, TextEmbedder, TextInfo
 from app.engine.towers.batch import Batch
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
@@ -29,6 +29,7 @@ from model import (
     load_tokenizer,
 )
 from model.checkpoint import Checkpoint, open_checkpoint
+from model.fused_linear import OneDnnLinear
 from model.modeling_siglip_text_fused import FusedTextTransformer
 from model.modeling_siglip_text_model import has_text_tower
 from model.tokenization_base import BaseTokenizer
@@ -84,6 +85,7 @@ def _build(
     tower = FusedTextTransformer(plain.text_model, device, dtype, consume=True)
     config = plain.config
     del plain
+    _move_to_huge_pages(tower)
     text_space = text_space_of(image_space, weights_sha256.result(), config, tokenizer, dtype)
     runner = pick_runner(tower, collate_texts, device, tokenizer.max_length)
     suitable = _TEXTS if device.type == "cpu" else pick_max_batch_size(device, tokenizer.max_length)
@@ -105,6 +107,17 @@ def _build(
     embedder.info = replace(info, selftest_cosine=cosine)
     give_back_memory()  # what the reference and packing have left
     return embedder
+
+
+def _move_to_huge_pages(tower: FusedTextTransformer) -> None:
+    """Put prepacked weights on huge pages.
+
+    A single text has so few rows that reading the weights takes as long as multiplying by them.
+    """
+    for module in tower.modules():
+        if isinstance(module, OneDnnLinear):
+            mkldnn = torch.ops.mkldnn
+            move_to_huge_pages(mkldnn.data_ptr(module.weight), mkldnn._nbytes(module.weight))
 
 
 def _hash_weights(load: Callable[[], SiglipTextModel]) -> str:
