@@ -18,7 +18,17 @@ import torch
 from benchmarks.budgets import BUDGETS, Budget
 from benchmarks.report import RESULTS, Row, console, draw_table
 
-_SCRIPTS = ("encode", "decode", "startup", "model", "int8", "serving", "soak", "overload")
+_SCRIPTS = (
+    "encode",
+    "decode",
+    "startup",
+    "model",
+    "int8",
+    "serving",
+    "texts",
+    "soak",
+    "overload",
+)
 _ROOT = Path(__file__).parents[1]
 
 

@@ -34,6 +34,7 @@ class Budget:
 
 _MODEL = "base, bfloat16, batch 8"
 _TINY = "tiny model, concurrency 16"
+_TEXT_BESIDE = "base, a text beside single images on 16 connections"
 _BESIDE = "base, single images beside 64-image requests"
 _PLAIN = "of plain FastAPI + transformers with OMP_NUM_THREADS=1"
 _PLAIN_AS_IS = "of the same without OMP_NUM_THREADS=1"
@@ -112,6 +113,20 @@ BUDGETS: tuple[Budget, ...] = (
         at_most=0.60,
     ),
     Budget(f"tiny model, concurrency 1: p50 {_PLAIN_AS_IS}", "serving.tiny.c1.p50_of_plain"),
+    Budget("base, idle: p50 of one text, of one image's", "texts.idle_p50_of_image", at_most=0.35),
+    Budget(
+        f"{_TEXT_BESIDE}: p50, batches beyond idle",
+        "texts.beside_images.p50_batches",
+        at_most=1,
+    ),
+    Budget(f"{_TEXT_BESIDE}: p99, batches beyond idle", "texts.beside_images.p99_batches"),
+    Budget(
+        "base, 16 texts/s beside images: images/s of what the texts leave",
+        "texts.beside_images.of_arithmetic",
+        at_least=0.95,
+    ),
+    Budget("texts of 256,000 tokens: RSS grows, of layers + 100 MB", "texts.resident", at_most=1.0),
+    Budget("the same: x CPU of a start without texts", "texts.start_cpu"),
     Budget("12 Mpx JPEG: x full decode in decode=fast", "decode.fast", at_least=5.0),
     Budget("decode=exact: pixels equal the reference's (1 is yes)", "decode.exact", at_least=1),
     Budget("patches as JSON: x json.dumps(tolist())", "encode.patches.json", at_least=15),

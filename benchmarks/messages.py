@@ -1,6 +1,7 @@
-"""Requests to POST /embed as bytes, written once and sent many times."""
+"""Requests to POST /embed and /embed/text as bytes, written once and sent many times."""
 
 import base64
+import json
 
 _BOUNDARY = "benchmark"
 
@@ -23,6 +24,11 @@ def json_request(path: str, image: bytes) -> bytes:
     """Write a POST with one image as base64 in a JSON object, ready to be sent."""
     body = b'{"image": "' + base64.b64encode(image) + b'"}'
     return _post(path, "application/json", body)
+
+
+def text_request(*texts: str) -> bytes:
+    """Write a POST to /embed/text with these texts, ready to be sent."""
+    return _post("/embed/text", "application/json", json.dumps({"texts": texts}).encode())
 
 
 def _part(disposition: str, content: bytes) -> bytes:

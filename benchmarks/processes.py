@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,12 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_TIMEOUT_S = 600  # compiling takes minutes
 _END_TIMEOUT_S = 30
 _POLL_S = 0.02
+
+
+class Memory(NamedTuple):
+    """A resident set in bytes: all of it, and what is of no file."""
+
+    resident: int
+    anonymous: int
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,13 @@ class Server:
         """Return the largest resident set that the process has had: VmHWM."""
         return self._status_bytes("VmHWM")
 
+    def memory(self) -> Memory:
+        """Return the resident set of the process, and what of it lies in no file."""
+        sizes = dict(_sizes_in(Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()))
+        return Memory(sizes["Rss"], sizes["Anonymous"])
+
     def _status_bytes(self, name: str) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith(name))
-        return int(line.split()[1]) * 1024
+        return dict(_sizes_in(Path(f"/proc/{self.process.pid}/status").read_text()))[name]
 
 
 def free_port() -> int:
@@ -132,6 +144,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+
+
+def _sizes_in(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the sizes that a file of /proc/<pid> names, in bytes."""
+    for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE):
+        yield name, 1024 * int(size)
 
 
 def _tree(root: int) -> list[int]:

@@ -7,32 +7,26 @@ sizes: 32,000 pieces for the first generation, 256,000 tokens and 510,000 merges
 """
 
 import ctypes
-import itertools
 import json
-import string
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2 as spiece
 from tokenizers import Tokenizer
 
 from benchmarks.report import Report, Row, show_machine
+from benchmarks.vocabularies import make_spiece_model, make_tokenizer_json
 from model.tokenization_siglip import SiglipTokenizer
 from model.tokenization_siglip2 import Siglip2Tokenizer
-from tests.tokenizer_files import SPECIAL_TOKENS, train_sentencepiece
 
 _SHORT_TEXT = "a red bicycle on the street"
 _TEXT_BYTES = 8192
 _HOSTILE = {"one letter": "a", "one combining mark": "\u0301", "one emoji": "\U0001f600"}
 # One that sentencepiece's normaliser makes eighteen of, and spellings of special tokens.
 _HOSTILE |= {"one ligature of 18": "\ufdfa", "special tokens": "<eos>", "line ends": "\n"}
-_PIECES = 32_000
-_TOKENS = 256_000
 _SHORT_ROUNDS = 2000
 _GIL_S = 1.0
 
@@ -45,8 +39,8 @@ def main() -> None:
     show_machine()
     with tempfile.TemporaryDirectory() as name:
         v1, v2 = Path(name, "spiece.model"), Path(name, "tokenizer.json")
-        v1.write_bytes(_make_spiece_model())
-        v2.write_text(json.dumps(_make_tokenizer_json()))
+        v1.write_bytes(make_spiece_model())
+        v2.write_text(json.dumps(make_tokenizer_json()))
         rows = [
             _measure_load("SiglipTokenizer", partial(SiglipTokenizer, v1), v1),
             _measure_load("Siglip2Tokenizer", partial(Siglip2Tokenizer, v2), v2),
@@ -130,56 +124,6 @@ def _count_while(counted: list[int], work: Callable[[], object]) -> float:
     while time.perf_counter() < started + _GIL_S:
         work()
     return (counted[0] - before) / (time.perf_counter() - started)
-
-
-def _words() -> Iterator[str]:
-    """Yield words of one letter, of two, and so on, each also as the beginning of a word."""
-    for length in itertools.count(1):
-        for letters in itertools.product(string.ascii_lowercase, repeat=length):
-            yield "".join(letters)
-            yield "▁" + "".join(letters)
-
-
-def _make_spiece_model() -> bytes:
-    """Add words to a trained model, the rarer the longer, until it has the published size."""
-    model = spiece.ModelProto.FromString(train_sentencepiece())  # type: ignore[attr-defined] # made at import
-    known = {piece.piece for piece in model.pieces}
-    for rank, word in enumerate(_words()):
-        if len(model.pieces) == _PIECES:
-            break
-        if word not in known:
-            model.pieces.add(piece=word, score=-5.0 - rank / 3000)
-    return bytes(model.SerializeToString())
-
-
-def _make_tokenizer_json() -> dict[str, Any]:
-    """Merge every word of letters from its first part and its last letter, and the other way."""
-    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-    words = itertools.islice(_words(), _TOKENS)
-    names = [*SPECIAL_TOKENS, *bytes_, "▁", *words][:_TOKENS]
-    vocab = {token: index for index, token in enumerate(names)}
-    merges = [
-        [token[:cut], token[cut:]]
-        for token in names[len(SPECIAL_TOKENS) + len(bytes_) :]
-        for cut in sorted({1, len(token) - 1})
-        if token[:cut] in vocab and token[cut:] in vocab
-    ]
-    flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
-    added = [
-        {"id": vocab[token], "content": token, "special": True, **flags} for token in SPECIAL_TOKENS
-    ]
-    return {
-        "version": "1.0",
-        "added_tokens": added,
-        "model": {
-            "type": "BPE",
-            "unk_token": "<unk>",
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "vocab": vocab,
-            "merges": merges,
-        },
-    }
 
 
 def _resident_bytes() -> int:

@@ -7,7 +7,7 @@ last layer computes the last position only: no other reaches the vector.
 import torch
 from torch import nn
 
-from model.fused_attention import attend_from_last, pick_attention
+from model.fused_attention import attend_from_last, attend_together
 from model.fused_linear import copy_to
 from model.input_checks import check_input_ids
 from model.modeling_siglip_text_embeddings import SiglipTextEmbeddings
@@ -37,7 +37,7 @@ class FusedTextTransformer(nn.Module):
     ) -> None:
         super().__init__()
         between = dtype_between_linears(dtype)
-        self.attend = pick_attention(device, between, compilable=compilable)
+        self.attend = attend_together
         self.embeddings = FusedTextEmbeddings(
             tower.embeddings, device, between, None if compilable else token_table
         )

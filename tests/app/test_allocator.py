@@ -1,6 +1,10 @@
 """Memory of large images goes back, that of layers stays, and tensors lie on huge pages."""
 
+import ctypes
+import mmap
 import os
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from app.allocator import move_to_huge_pages
 from tests.app.images import encode
 
 
@@ -92,3 +97,40 @@ print(int(re.search(r"AnonHugePages:\\s*(\\d+)", rollup)[1]) / 1024)
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
 
     assert float(shown.stdout) > 32  # MiB, of 64
+
+
+def test_memory_in_use_is_moved_to_huge_pages_unharmed() -> None:
+    size = 2**23
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    content = memory[:] = bytes(range(256)) * (size // 256)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    part = address + size // 2 - 100
+
+    move_to_huge_pages(part, 100)
+
+    assert memory[:] == content
+    if _collapses_pages():
+        assert _huge_bytes_around(part) >= 2**21
+
+
+def test_what_is_no_memory_is_left_alone() -> None:
+    move_to_huge_pages(2**21, 100)
+
+
+def _collapses_pages() -> bool:
+    release = tuple(map(int, platform.release().split(".")[:2]))
+    return Path("/sys/kernel/mm/transparent_hugepage").is_dir() and release >= (6, 1)
+
+
+def _huge_bytes_around(address: int) -> int:
+    """Return how much lies on huge pages, of the mapping that an address is in."""
+    mappings = re.findall(
+        r"^([0-9a-f]+)-([0-9a-f]+) (?:.*\n)+?AnonHugePages:\s*(\d+) kB",
+        Path("/proc/self/smaps").read_text(),
+        re.MULTILINE,
+    )
+    return next(
+        1024 * int(huge)
+        for start, end, huge in mappings
+        if int(start, 16) <= address < int(end, 16)
+    )

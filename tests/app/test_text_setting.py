@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from subprocess import run
 
 import httpx
 import pytest
@@ -121,12 +119,3 @@ def test_the_space_of_texts_changes_with_whatever_changes_them(
     config["text_config"]["layer_norm_eps"] = 1e-5
     (checkpoint / "config.json").write_text(json.dumps(config))
     assert text_space(checkpoint) != original
-
-
-def test_who_serves_no_texts_loads_no_tokenizer_library() -> None:
-    code = (
-        "import sys; import app.main, model; "
-        "print(sorted({'tokenizers', 'sentencepiece'} & sys.modules.keys()))"
-    )
-    shown = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"

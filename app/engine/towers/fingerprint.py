@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from app.engine.towers.loading import LoadedModel
-from model import SiglipTextModel
+from model import SiglipTextConfig
 from model.tokenization_base import BaseTokenizer
 
 # Raise it when a change to intake/ or to the resize changes the pixels of some image.
@@ -64,14 +64,15 @@ def space_of(loaded: LoadedModel, dtype: torch.dtype) -> str:
 
 def text_space_of(
     image_space: str,
-    model: SiglipTextModel,
+    weights_sha256: str,
+    config: SiglipTextConfig,
     tokenizer: BaseTokenizer,
     dtype: torch.dtype,
 ) -> str:
     """Return what a text's vector depends on beside the text, computed in `dtype`."""
     content = {
-        "weights": hash_weights(model.text_model.state_dict()),
-        "architecture": _read_fields(model.config, *_TEXT_CONFIG) | {"dtype": str(dtype)},
+        "weights": weights_sha256,
+        "architecture": _read_fields(config, *_TEXT_CONFIG) | {"dtype": str(dtype)},
         "tokenizer": {"class": type(tokenizer).__name__, "sha256": tokenizer.sha256},
         "tokens": tokenizer.max_length,
         "text_rules": _TEXT_RULES,

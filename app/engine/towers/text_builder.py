@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,12 @@ import numpy as np
 import structlog
 import torch
 
-from app.allocator import give_back_memory
+from app.allocator import give_back_memory, move_to_huge_pages
 from app.engine.protocol import Int64Array, ModelInfo, NoTexts, TextEmbedder, TextInfo
 from app.engine.towers.batch import Batch
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.device import pick_device, pick_dtype
-from app.engine.towers.fingerprint import text_space_of
+from app.engine.towers.fingerprint import hash_weights, text_space_of
 from app.engine.towers.reference import embed_texts_plainly, in_float32
 from app.engine.towers.runners import pick_runner
 from app.engine.towers.selftest import check_against_reference
@@ -28,8 +29,10 @@ from model import (
     load_tokenizer,
 )
 from model.checkpoint import Checkpoint, open_checkpoint
+from model.fused_linear import OneDnnLinear
+from model.modeling_siglip_model import read_logit_parameters
 from model.modeling_siglip_text_fused import FusedTextTransformer
-from model.modeling_siglip_text_model import has_text_tower
+from model.modeling_siglip_text_model import has_text_tower, open_token_table
 from model.tokenization_base import BaseTokenizer
 from model.tokenizer_loading import has_tokenizer
 
@@ -73,27 +76,29 @@ def load_text_embedder(
 def _build(
     checkpoint: Checkpoint, image_space: str, device: torch.device, dtype: torch.dtype
 ) -> TextTowerEmbedder:
-    tokenizer = _load_tokenizer(checkpoint.folder)
     load_again = partial(SiglipTextModel.from_pretrained, checkpoint.folder)
-    # Hashing goes through the whole token table. It is of a mapping of its own, so that this memory
-    # goes with it; later on the table is looked up only.
-    text_space = text_space_of(image_space, load_again(), tokenizer, dtype)
+    with ThreadPoolExecutor(1) as pool:  # either takes one core only
+        weights_sha256 = pool.submit(_hash_weights, load_again)
+        tokenizer = _load_tokenizer(checkpoint.folder)
     plain = load_again()
     test_ids = [tokenizer.encode(text).input_ids for text in _TEST_TEXTS]
     expected = embed_texts_plainly(_in_float32(plain), test_ids)
-    tower = FusedTextTransformer(plain.text_model, device, dtype, consume=True)
+    table = open_token_table(checkpoint) if device.type == "cpu" else None
+    tower = FusedTextTransformer(plain.text_model, device, dtype, consume=True, token_table=table)
     config = plain.config
     del plain
-    runner = pick_runner(tower, _collate_texts, device, tokenizer.max_length)
+    _move_to_huge_pages(tower)
+    text_space = text_space_of(image_space, weights_sha256.result(), config, tokenizer, dtype)
+    runner = pick_runner(tower, collate_texts, device, tokenizer.max_length)
     suitable = _TEXTS if device.type == "cpu" else pick_max_batch_size(device, tokenizer.max_length)
-    scale, bias = _read_logit_scale_and_bias(checkpoint)
+    logits = read_logit_parameters(checkpoint)
     info = TextInfo(
         text_space=text_space,
         dim=config.projection_size,
         max_tokens=tokenizer.max_length,
         dtype=str(dtype).removeprefix("torch."),
-        logit_scale=scale,
-        logit_bias=bias,
+        logit_scale=logits.scale if logits else None,
+        logit_bias=logits.bias if logits else None,
         max_batch_size=fit_batch_size(runner, test_ids[0], None, suitable),
     )
     embedder = TextTowerEmbedder(info, tokenizer, runner, partial(_load_reference, load_again))
@@ -102,7 +107,28 @@ def _build(
         lambda ids, _: embedder.embed(ids), test_ids, expected, sizes, info.dtype
     )
     embedder.info = replace(info, selftest_cosine=cosine)
+    give_back_memory()  # what the reference and packing have left
     return embedder
+
+
+def _move_to_huge_pages(tower: FusedTextTransformer) -> None:
+    """Put prepacked weights on huge pages.
+
+    A single text has so few rows that reading the weights takes as long as multiplying by them.
+    """
+    for module in tower.modules():
+        if isinstance(module, OneDnnLinear):
+            mkldnn = torch.ops.mkldnn
+            move_to_huge_pages(mkldnn.data_ptr(module.weight), mkldnn._nbytes(module.weight))
+
+
+def _hash_weights(load: Callable[[], SiglipTextModel]) -> str:
+    """Hash the weights of a model of its own.
+
+    That goes through the whole token table, whose memory goes with the model; later on the table is
+    looked up only.
+    """
+    return hash_weights(load().text_model.state_dict())
 
 
 def _load_tokenizer(folder: Path) -> BaseTokenizer:
@@ -113,21 +139,12 @@ def _load_tokenizer(folder: Path) -> BaseTokenizer:
     return tokenizer
 
 
-def _collate_texts(input_ids: Sequence[Int64Array]) -> Batch:
+def collate_texts(input_ids: Sequence[Int64Array]) -> Batch:
     """Make one array of token ids: int64 (batch, tokens)."""
     shape = (len(input_ids), len(input_ids[0]))
     return Batch(
         shape, lambda out: np.stack(list(input_ids), out=out, casting="no"), dtype=torch.int64
     )
-
-
-def _read_logit_scale_and_bias(checkpoint: Checkpoint) -> tuple[float | None, float | None]:
-    """Return what makes probabilities of cosines, None for a checkpoint without."""
-    names = ("logit_scale", "logit_bias")
-    if not checkpoint.has_tensors(names):
-        return None, None
-    read = checkpoint.read_tensors({name: torch.Size([1]) for name in names})
-    return float(read["logit_scale"]), float(read["logit_bias"])
 
 
 def _in_float32(model: SiglipTextModel) -> SiglipTextModel:
