@@ -57,7 +57,7 @@ class _Request:
     "/classify",
     summary="Tell which labels fit images",
     responses={
-        200: {"model": ClassifyAnswer, "headers": ANSWER_HEADERS},
+        200: {"model": ClassifyAnswer, "headers": dict(ANSWER_HEADERS)},
         **error_responses(401, 403, 406, 422, 504),
     },
     openapi_extra=describe_classify_request(),

@@ -45,6 +45,8 @@ _TIMEOUT = {
     "description": "How long the caller will wait; the service's own limit holds as well.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
 }
+HEADER_PARAMETERS = [_TIMEOUT, _REQUEST_ID]
+"""Headers that any route with vectors takes."""
 _TEXT_HEADER = {"required": True, "schema": {"type": "string"}}
 _ARRAY_HEADER = {"description": "Binary answers only.", "schema": {"type": "string"}}
 ANSWER_HEADERS: Mapping[str, Any] = MappingProxyType(
@@ -153,7 +155,7 @@ def _describe(options: Mapping[str, Any], content: Mapping[str, Any]) -> dict[st
         for name, schema in options.items()
     ]
     return {
-        "parameters": [*parameters, _TIMEOUT, _REQUEST_ID],
+        "parameters": [*parameters, *HEADER_PARAMETERS],
         "requestBody": {"required": True, "content": content},
     }
 
