@@ -65,7 +65,7 @@ class ClassifyOptions(BaseModel):
     )
 
 
-class ClassifyBody(ClassifyOptions, ImagesBody):
+class ClassifyBody(ImagesBody, ClassifyOptions):
     """JSON body of POST /classify."""
 
 

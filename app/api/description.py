@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from app.api.classify_schemas import (
     DEFAULT_TEMPLATE,
     EXAMPLE_LABELS,
-    MAX_PROMPTS,
     ClassifyBody,
     ClassifyOptions,
 )
@@ -83,7 +82,7 @@ def describe_classify_request() -> dict[str, Any]:
     options = _options(ClassifyOptions)
     words = {name: options.pop(name)["description"] for name in ("labels", "template")}
     label = {"type": "string", "minLength": 1}
-    labels = {"type": "array", "minItems": 1, "maxItems": MAX_PROMPTS}
+    labels = {"type": "array", "minItems": 1}
     template = {"type": "string", "pattern": r"\{\}"}
     templates = {"type": "array", "minItems": 1, "items": template}
     prompts = {"type": "array", "minItems": 1, "items": {"type": "string"}}

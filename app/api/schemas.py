@@ -97,7 +97,7 @@ class ImagesBody(BaseModel):
     )
 
 
-class EmbedBody(EmbedOptions, ImagesBody):
+class EmbedBody(ImagesBody, EmbedOptions):
     """JSON body of POST /embed."""
 
 

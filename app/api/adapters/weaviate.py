@@ -5,11 +5,11 @@ POST /vectorize, GET /meta and two probes. The client is Go's and sends no key a
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -40,13 +40,16 @@ _OPTIONS = EmbedOptions()  # unit vectors, as distances by cosine want them
 _EXAMPLE = {"texts": ["a red bicycle"], "images": [EXAMPLE_IMAGES[1]["data"]]}
 
 
+Base64 = Annotated[str, WithJsonSchema({"type": "string", "format": "byte"})]
+
+
 class VectorizeBody(BaseModel):
     """Body of POST /vectorize; Go writes null for a list that it does not have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     texts: list[str] | None = None
-    images: list[str] | None = Field(None, description="base64.")
+    images: list[Base64] | None = None
 
 
 class VectorizeAnswer(BaseModel):
