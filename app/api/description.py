@@ -81,6 +81,7 @@ def describe_classify_request() -> dict[str, Any]:
     """Describe the options, and the three forms of a body with images to classify."""
     options = _options(ClassifyOptions)
     words = {name: options.pop(name)["description"] for name in ("labels", "template")}
+    words["labels"] = ClassifyOptions.model_fields["labels"].description
     label = {"type": "string", "minLength": 1}
     labels = {"type": "array", "minItems": 1}
     template = {"type": "string", "pattern": r"\{\}"}

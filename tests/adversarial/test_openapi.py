@@ -3,7 +3,7 @@ it does not, and holds every answer against it."""
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,22 +15,14 @@ from schemathesis.core import NotSet
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from app.api.adapters import ADAPTERS
-from app.engine.protocol import TokenizedText
 from app.main import create_app
 from app.settings import Settings
 from tests.app.fake_embedder import SPACE, FakeEmbedder
-from tests.app.fake_text_embedder import GIVES_NAN, RAISES, FakeTextEmbedder
+from tests.app.fake_text_embedder import SoundTexts
 from tests.app.images import encode, plain_png, scene
 from tests.app.service_server import ServiceServer, run_service
 
 IMAGES = [plain_png((10, 20, 30)), encode(scene(0), "JPEG"), encode(scene(1), "WEBP")]
-
-
-class SoundTexts(FakeTextEmbedder):
-    """The fake, which no text makes fail."""
-
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        return super().tokenize([text.lstrip(RAISES + GIVES_NAN) for text in texts])
 
 
 @pytest.fixture(scope="module")
