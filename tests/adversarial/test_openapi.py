@@ -2,6 +2,7 @@
 it does not, and holds every answer against it."""
 
 import base64
+import copy
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +33,10 @@ def service(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
 
 
 ALL_ROUTES = Settings(adapters=frozenset(ADAPTERS))
-description = schemathesis.openapi.from_dict(create_app(ALL_ROUTES, FakeEmbedder()).openapi())
+# A copy: schemathesis changes it, and routes share their descriptions with other applications.
+description = schemathesis.openapi.from_dict(
+    copy.deepcopy(create_app(ALL_ROUTES, FakeEmbedder()).openapi())
+)
 
 UNKNOWN_HEADER = "x-schemathesis-unknown-property"
 
