@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from app import exit_codes
+from app.api.adapters import ADAPTERS
 from app.intake.formats import load_decoders
 from app.settings import Settings
 
@@ -30,6 +31,7 @@ def read_settings(**options: Any) -> Settings:
     except ValidationError as error:
         _refuse(error, given.keys())
     _require_decoders(settings)
+    _require_adapters(settings)
     return settings
 
 
@@ -78,6 +80,15 @@ def _require_decoders(settings: Settings) -> None:
             file=sys.stderr,
         )
         raise typer.Exit(exit_codes.BAD_SETTINGS) from None
+
+
+def _require_adapters(settings: Settings) -> None:
+    if unknown := settings.adapters - ADAPTERS.keys():
+        print(
+            f"SIGLIP_ADAPTERS names {', '.join(sorted(unknown))}; there are {', '.join(ADAPTERS)}",
+            file=sys.stderr,
+        )
+        raise typer.Exit(exit_codes.BAD_SETTINGS)
 
 
 def _refuse(error: ValidationError, options: Collection[str]) -> NoReturn:

@@ -24,6 +24,7 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── TooManyImagesError         413
     │   ├── TooManyTextsError          413
     │   ├── TextTooLargeError          413
+    │   ├── TooManyLabelsError         413
     │   ├── ResponseTooLargeError      413
     │   ├── UnsupportedMediaTypeError  415
     │   └── HeadTooLargeError          431
@@ -208,6 +209,13 @@ class TextTooLargeError(InvalidRequestError):
 
     status = 413
     code = "text_too_large"
+
+
+class TooManyLabelsError(InvalidRequestError):
+    """Labels of more prompts than one request may have."""
+
+    status = 413
+    code = "too_many_labels"
 
 
 class ResponseTooLargeError(InvalidRequestError):

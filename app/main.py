@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api import embed, embed_text, health, metrics, models
+from app.api import classify, embed, embed_text, health, metrics, models
+from app.api.adapters import ADAPTERS
+from app.api.adapters.adapter import OwnErrors
 from app.api.answers import OneShape, answer_error, error_of_status
 from app.api.context import ApiContext, set_context
 from app.api.docs import ASKS_FOR_KEY, make_app
@@ -67,6 +69,7 @@ def create_app(
         await engine.close()
 
     api_keys = settings.api_keys | settings.api_keys_file
+    adapters = [ADAPTERS[name] for name in sorted(settings.adapters)]
     app = make_app(
         has_docs=settings.docs != "off",
         title="SigLIP embeddings",
@@ -99,13 +102,17 @@ def create_app(
         inflight=InflightBytes(settings.inflight_bytes),
         api_keys=api_keys,
         docs_are_open=settings.docs == "on",
+        open_paths=frozenset().union(*(adapter.paths for adapter in adapters)),
         cors_origins=settings.cors_origins,
     )
+    if adapters:
+        app.add_middleware(OwnErrors, adapters=adapters)
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
-    for router in (embed.router, embed_text.router, models.router, metrics.router):
-        app.include_router(router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
-    app.include_router(health.router)
+    for route in (embed, embed_text, classify, models, metrics):
+        app.include_router(route.router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
+    for router in (health.router, *(adapter.router for adapter in adapters)):
+        app.include_router(router)
     return app
 
 

@@ -22,6 +22,10 @@ HostPattern = Annotated[
 ]
 
 
+# What app/api/adapters has under such names is known there only.
+AdapterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
 # What a browser names as its page's origin; no path, and no slash at the end.
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[a-z0-9.:\[\]_-]+)$")]
 
@@ -148,6 +152,15 @@ class Settings(BaseSettings):
         "on",
         description="/docs and /openapi.json: on: open to all; key: asked for a key; off: absent",
     )
+    adapters: Annotated[
+        frozenset[AdapterName], NoDecode, BeforeValidator(_split_commas_or_none)
+    ] = Field(
+        frozenset(),
+        description="contracts of other programs to meet, comma-separated: weaviate",
+    )
+    adapters_open: bool = Field(
+        False, description="on: with API keys set, adapters' routes still take requests without"
+    )
     cors_origins: Annotated[frozenset[Origin], NoDecode, BeforeValidator(_split_commas_or_none)] = (
         Field(
             frozenset(),
@@ -180,4 +193,9 @@ class Settings(BaseSettings):
             raise ValueError("SIGLIP_INFLIGHT_BYTES must be at least SIGLIP_MAX_BODY_BYTES")
         if "*" in self.cors_origins and len(self.cors_origins) > 1:
             raise ValueError("SIGLIP_CORS_ORIGINS must be either * or a list of origins")
+        if self.adapters and (self.api_keys or self.api_keys_file) and not self.adapters_open:
+            raise ValueError(
+                "SIGLIP_ADAPTERS opens routes to requests without a key, though keys are set; "
+                "SIGLIP_ADAPTERS_OPEN=on says that this is meant"
+            )
         return self

@@ -5,7 +5,14 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
+from app.api.classify_schemas import (
+    DEFAULT_TEMPLATE,
+    EXAMPLE_LABELS,
+    ClassifyBody,
+    ClassifyOptions,
+)
 from app.api.schemas import (
     EXAMPLE_IMAGES,
     EXAMPLE_TEXTS,
@@ -37,14 +44,22 @@ _TIMEOUT = {
     "description": "How long the caller will wait; the service's own limit holds as well.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
 }
+HEADER_PARAMETERS = [_TIMEOUT, _REQUEST_ID]
+"""Headers that any route with vectors takes."""
 _TEXT_HEADER = {"required": True, "schema": {"type": "string"}}
 _ARRAY_HEADER = {"description": "Binary answers only.", "schema": {"type": "string"}}
+ANSWER_HEADERS: Mapping[str, Any] = MappingProxyType(
+    {
+        "X-Request-ID": _TEXT_HEADER,
+        "X-Embedding-Space": _TEXT_HEADER,
+        "Server-Timing": _TEXT_HEADER,
+    }
+)
+"""Headers of a good answer."""
 ANSWER_BESIDE_JSON: Mapping[str, Any] = MappingProxyType(
     {
         "headers": {
-            "X-Request-ID": _TEXT_HEADER,
-            "X-Embedding-Space": _TEXT_HEADER,
-            "Server-Timing": _TEXT_HEADER,
+            **ANSWER_HEADERS,
             "X-Embedding-Shape": _ARRAY_HEADER,
             "X-Embedding-Dtype": _ARRAY_HEADER,
         },
@@ -57,13 +72,64 @@ ANSWER_BESIDE_JSON: Mapping[str, Any] = MappingProxyType(
 def describe_request() -> dict[str, Any]:
     """Describe the options, and the three forms of a body with images."""
     options = _options(EmbedOptions)
+    space = options["expect_space"]
+    form, json = {"expect_space": space | {"examples": [""]}}, {"expect_space": _or_null(space)}
+    return _describe_images(EmbedBody, options, form, json, _JSON_EXAMPLE)
+
+
+def describe_classify_request() -> dict[str, Any]:
+    """Describe the options, and the three forms of a body with images to classify."""
+    options = _options(ClassifyOptions)
+    words = {name: options.pop(name)["description"] for name in ("labels", "template")}
+    words["labels"] = ClassifyOptions.model_fields["labels"].description
+    label = {"type": "string", "minLength": 1}
+    labels = {"type": "array", "minItems": 1}
+    template = {"type": "string", "pattern": r"\{\}"}
+    templates = {"type": "array", "minItems": 1, "items": template}
+    prompts = {"type": "array", "minItems": 1, "items": {"type": "string"}}
+    own = {
+        "type": "object",
+        "properties": {"label": label, "prompts": {**prompts, "type": ["array", "null"]}},
+        "required": ["label"],
+        "additionalProperties": False,
+    }
+    in_words = {name: {"description": text} for name, text in words.items()}
+    plain = {
+        "labels": {**labels, "items": label, **in_words["labels"]},
+        "template": {**templates, **in_words["template"]},
+    }
+    # As with ids: the page sends what it is told as an example, and must not send a made-up one.
+    form = {
+        "labels": plain["labels"] | {"examples": [["a cat", "a dog"]]},
+        "template": plain["template"] | {"examples": [[DEFAULT_TEMPLATE]]},
+    }
+    json = {
+        "labels": {**labels, "items": {"oneOf": [label, own]}, **in_words["labels"]},
+        "template": {"oneOf": [template, templates], **in_words["template"]},
+        **{name: _or_null(options[name]) for name in ("top_k", "threshold")},
+    }
+    example = _JSON_EXAMPLE | {"labels": list(EXAMPLE_LABELS)}
+    return _describe_images(ClassifyBody, {**plain, **options}, form, json, example)
+
+
+def _describe_images(
+    body: type[BaseModel],
+    options: Mapping[str, Any],
+    of_form: Mapping[str, Any],
+    of_json: Mapping[str, Any],
+    example: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Describe the forms of a body; what `of_form` and `of_json` hold is of these alone."""
     return _describe(
         options,
         {
             "image/*": _BINARY,
             "application/octet-stream": _BINARY,
-            "multipart/form-data": {"schema": _form(options)},
-            "application/json": {"schema": _json_body(options), "example": _JSON_EXAMPLE},
+            "multipart/form-data": {"schema": _form({**options, **of_form})},
+            "application/json": {
+                "schema": _json_body(body, {**options, **of_json}),
+                "example": example,
+            },
         },
     )
 
@@ -89,12 +155,12 @@ def _describe(options: Mapping[str, Any], content: Mapping[str, Any]) -> dict[st
         for name, schema in options.items()
     ]
     return {
-        "parameters": [*parameters, _TIMEOUT, _REQUEST_ID],
+        "parameters": [*parameters, *HEADER_PARAMETERS],
         "requestBody": {"required": True, "content": content},
     }
 
 
-def _options(model: type[VectorOptions]) -> dict[str, Any]:
+def _options(model: type[BaseModel]) -> dict[str, Any]:
     """Describe the options as in a query or a form, which know no null.
 
     Defaults are told in words only: what is a `default` is sent by clients and by /docs unasked, in
@@ -126,20 +192,18 @@ def _form(options: Mapping[str, Any]) -> dict[str, Any]:
     }
     # /docs fills in and sends all fields: these two with nothing, rather than with a made-up text.
     ids |= {"examples": [[]]}
-    space = options["expect_space"] | {"examples": [""]}
     return {
         "type": "object",
-        "properties": {"images": files, "id": ids, **options, "expect_space": space},
+        "properties": {"images": files, "id": ids, **options},
         "required": ["images"],
         "additionalProperties": False,
     }
 
 
-def _json_body(options: Mapping[str, Any]) -> dict[str, Any]:
-    schema = EmbedBody.model_json_schema()
+def _json_body(body: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
+    schema = body.model_json_schema()
     del schema["$defs"]
-    nullable = {"expect_space": _or_null(options["expect_space"])}
-    schema["properties"] |= {**options, **nullable}
+    schema["properties"] |= options
     items = [_BASE64, _item("data", _BASE64, without="url"), _item("url", _URL, without="data")]
     schema["properties"]["images"] |= {"minItems": 1, "items": {"oneOf": items}}
     alone = "One image alone, instead of `images`, in any form that one of these may have."

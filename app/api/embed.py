@@ -11,7 +11,7 @@ from starlette.responses import Response
 from app.api.accept import AnswerForm
 from app.api.context import get_context
 from app.api.description import ANSWER_BESIDE_JSON, describe_request
-from app.api.inputs import read_input
+from app.api.inputs import EMBED_FORM, read_input
 from app.api.options import check_options
 from app.api.render import (
     Answer,
@@ -48,7 +48,7 @@ async def embed(request: Request) -> Response:
     """
     service, form, timeout_s = admit(request)
     context = get_context(request)
-    embed_input = await read_input(request, context.input_limits, context.fetcher)
+    embed_input = await read_input(request, EMBED_FORM, context.input_limits, context.fetcher)
     sources, options, info = embed_input.sources, embed_input.options, service.info
     check_options(options, form, info)
     compute = partial(

@@ -44,7 +44,7 @@ _CORS_HEADERS = (
 class Guard:
     """ASGI middleware; nothing below it can leave a request without an answer or a log line."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # what is refused by its head alone
         self,
         app: ASGIApp,
         *,
@@ -52,6 +52,7 @@ class Guard:
         inflight: InflightBytes,
         api_keys: ApiKeys,
         docs_are_open: bool,
+        open_paths: frozenset[str] = frozenset(),
         cors_origins: frozenset[str],
     ) -> None:
         self._app = app
@@ -59,6 +60,7 @@ class Guard:
         self._inflight = inflight
         self._api_keys = api_keys
         self._docs_are_open = docs_are_open
+        self._open_paths = _PROBES | open_paths
         self._serve: ASGIApp = self._answer
         if cors_origins:
             # Around the check of keys: a preflight has none, and pages must be able to read a 401.
@@ -150,7 +152,7 @@ class Guard:
         return None
 
     def _is_open(self, path: str) -> bool:
-        if not self._api_keys or path in _PROBES:
+        if not self._api_keys or path in self._open_paths:
             return True
         return self._docs_are_open and is_docs(path)
 

@@ -56,10 +56,11 @@ class _Part:
 class _FormReader:
     """Puts a form together from what the parser calls out; raises the request's errors."""
 
-    def __init__(self, boundary: bytes, max_files: int) -> None:
+    def __init__(self, boundary: bytes, max_files: int, max_fields: int) -> None:
         self.form = Form([], [])
         self.ended = False
         self._max_files = max_files
+        self._max_fields = max_fields
         self._part = _Part()
         self._header_name = self._header_value = b""
         self._parser = MultipartParser(
@@ -141,7 +142,7 @@ class _FormReader:
             self._keep_file(content)
 
     def _keep_field(self, name: str, value: str) -> None:
-        if len(self.form.fields) == _MAX_FORM_FIELDS + self._max_files:
+        if len(self.form.fields) == self._max_fields:
             raise InvalidMultipartError("the form has far too many fields")
         self.form.fields.append((name, value))
 
@@ -163,16 +164,19 @@ def _is_binary(disposition: bytes, headers: dict[bytes, bytes]) -> bool:
     return is_named is not None or media_type.startswith(_BINARY_TYPES)
 
 
-async def read_form(request: Request, max_files: int) -> Form:
+async def read_form(request: Request, max_files: int, more_fields: int = 0) -> Form:
     """Read a form of at most `max_files` files; empty file inputs are none.
+
+    It may have `more_fields` than the options and ids of images need.
 
     Raises `InvalidMultipartError`, `TooManyImagesError`, `UnknownParameterError` for a file in an
     unknown field, `InvalidParameterError` for an image that is no file.
     """
     boundary = _boundary(request.headers["content-type"])
-    max_boundaries = _MAX_FORM_FIELDS + 2 * max_files + _SPARE_BOUNDARIES
+    max_fields = _MAX_FORM_FIELDS + max_files + more_fields
+    max_boundaries = max_fields + max_files + _SPARE_BOUNDARIES
     stream = without_floods(request.stream(), boundary, max_boundaries)
-    reader = _FormReader(boundary, max_files)
+    reader = _FormReader(boundary, max_files, max_fields)
     async for chunk in from_first_boundary(stream, boundary):
         reader.write(chunk)
     if not reader.ended:

@@ -22,7 +22,6 @@ MAX_SHOWN_NAME = 64
 """Characters of a name from the client that an answer repeats."""
 
 Model = TypeVar("Model", bound=BaseModel)
-Options = TypeVar("Options", bound=VectorOptions)
 
 
 def read_query(query: bytes) -> list[tuple[str, str]]:
@@ -33,15 +32,16 @@ def read_query(query: bytes) -> list[tuple[str, str]]:
         raise InvalidParameterError("the query string is not UTF-8") from error
 
 
-def read_options(model: type[Options], fields: Iterable[tuple[str, object]]) -> Options:
+def read_options(model: type[Model], fields: Iterable[tuple[str, object]]) -> Model:
     """Read options from a query string and a body; given twice, one must mean the same again.
 
-    Clients that are made from the description, and its page, send an option in both places.
+    Clients that are made from the description, and its page, send an option in both places. One
+    that may be null, and is, counts as not given.
     """
     options: dict[str, object] = {}
     for name, value in fields:
         option = validate(model, {name: value}).model_dump()[name]
-        if options.setdefault(name, option) != option:
+        if option is not None and options.setdefault(name, option) != option:
             raise InvalidParameterError(f"{name} is given twice, with two values", param=name)
     return model.model_validate(options)
 

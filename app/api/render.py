@@ -19,7 +19,7 @@ from app.errors import InternalError, InvalidParameterError, NotAcceptableError
 
 # Most characters of one float32 in JSON, with its comma; and of what stands beside the vectors.
 _JSON_FLOAT_BYTES = 15
-_JSON_ITEM_BYTES = 2**11
+JSON_ITEM_BYTES = 2**11
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 """Little-endian values in C order, of the type that was asked for."""
@@ -45,7 +45,7 @@ def estimate_answer_bytes(
     if form != "json":
         return items * vectors * info.dim * float_bytes
     per_float = 4 / 3 * float_bytes if options.encoding == "base64" else _JSON_FLOAT_BYTES
-    return items * (_JSON_ITEM_BYTES + math.ceil(vectors * info.dim * per_float))
+    return items * (JSON_ITEM_BYTES + math.ceil(vectors * info.dim * per_float))
 
 
 def cast_vectors(

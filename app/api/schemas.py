@@ -86,8 +86,8 @@ class ImageItem(BaseModel):
         return self
 
 
-class EmbedBody(EmbedOptions):
-    """JSON body of POST /embed."""
+class ImagesBody(BaseModel):
+    """The images of a JSON body."""
 
     images: list[Annotated[ImageItem, BeforeValidator(_wrap_bare_text)]] = Field(
         description="base64 strings, data URIs, URLs, or objects with data or url and an optional "
@@ -95,6 +95,10 @@ class EmbedBody(EmbedOptions):
         "`image` must be given.",
         examples=[list(EXAMPLE_IMAGES)],
     )
+
+
+class EmbedBody(ImagesBody, EmbedOptions):
+    """JSON body of POST /embed."""
 
 
 class TextItem(BaseModel):

@@ -13,7 +13,7 @@ def check_any_answer(answer: httpx.Response) -> None:
     """Assert that an answer has vectors or is a refusal in the one error shape; never a 5xx."""
     assert answer.headers["content-type"] == "application/json"
     if answer.status_code == 200:
-        content = json.loads(answer.content, parse_constant=_refuse_constant)
+        content = json.loads(answer.content, parse_constant=refuse_constant)
         items = content["data"]
         failed = [item for item in items if "error" in item]
         assert content["usage"] == {"images": len(items), "failed": len(failed)}
@@ -24,5 +24,6 @@ def check_any_answer(answer: httpx.Response) -> None:
     check_error(answer, answer.status_code, error["code"], error["param"])
 
 
-def _refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
+    """Refuse what Python reads as JSON and is none: NaN and infinities."""
     raise AssertionError(f"{name} is no JSON")

@@ -18,8 +18,9 @@ from app.intake.base64_text import decode_base64
 from app.intake.decode import DecodedImage, DecodeLimits, decode_image
 from app.intake.formats import FORMATS
 from app.settings import Settings
-from tests.adversarial.any_answer import check_any_answer
+from tests.adversarial.any_answer import REFUSALS, check_any_answer, refuse_constant
 from tests.app.fake_embedder import FakeEmbedder
+from tests.app.fake_text_embedder import SoundTexts
 from tests.app.images import animation, encode, plain_png, scene
 from tests.app.service_server import ServiceServer, run_service
 
@@ -245,6 +246,64 @@ def test_any_json_body_is_answered(server: ServiceServer, body: bytes) -> None:
     )
 
     check_any_answer(answer)
+
+
+_texts = st.text(max_size=20) | st.sampled_from(["cat", "{}", "a {}", "", "{0}"])
+_label_lists = st.lists(
+    st.one_of(
+        *[_texts] * 4,
+        st.fixed_dictionaries({"label": _texts}, optional={"prompts": st.lists(_texts)}),
+        _json_values,
+    ),
+    max_size=5,
+)
+_label_bodies = st.fixed_dictionaries(
+    {"images": st.lists(_image_texts, min_size=1, max_size=2), "labels": _label_lists},
+    optional={
+        "template": _texts | st.lists(_texts, max_size=3) | _json_values,
+        "scoring": st.sampled_from(["sigmoid", "softmax", "cosine"]),
+        "top_k": st.integers(1, 3) | _scalars,
+        "threshold": st.floats(-1, 1) | _scalars,
+        "on_error": st.just("partial"),
+    },
+).map(lambda body: json.dumps(body).encode())
+_vectorize_bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "texts": st.none() | st.lists(_texts, max_size=5) | _json_values,
+        "images": st.none() | st.lists(_image_texts, max_size=3) | _json_values,
+    },
+).map(lambda body: json.dumps(body).encode())
+
+
+@pytest.fixture(scope="module")
+def labelling(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
+    settings = Settings(max_images=5, max_pixels=1_000_000, adapters=frozenset({"weaviate"}))
+    with run_service(settings, FakeEmbedder(), texts=SoundTexts()) as service:
+        yield service
+
+
+@same_every_time(400)
+@given(
+    path_and_body=st.one_of(
+        st.tuples(st.just("/classify"), _mutated(_label_bodies)),
+        st.tuples(st.just("/vectorize"), _mutated(_vectorize_bodies)),
+    )
+)
+def test_any_labels_and_any_lists_are_answered(
+    labelling: ServiceServer, path_and_body: tuple[str, bytes]
+) -> None:
+    path, body = path_and_body
+    answer = labelling.client.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    content = json.loads(answer.content, parse_constant=refuse_constant)
+    if answer.status_code != 200:
+        assert answer.status_code in REFUSALS, answer.text
+        assert isinstance(content["error"], str if path == "/vectorize" else dict)
+    elif path == "/classify":
+        for item in content["data"]:
+            scores = [label["score"] for label in item.get("labels", ())]
+            assert scores == sorted(scores, reverse=True)
 
 
 _names = st.sampled_from(

@@ -508,3 +508,11 @@ def test_a_format_without_its_package_stops_the_start_and_names_what_to_install(
     assert told.exit_code == 2
     assert told.stderr == "SIGLIP_FORMATS names heic, which needs pip install '.[heic]'\n"
     assert CliRunner().invoke(cli, ["info"], env={"SIGLIP_FORMATS": "jpeg,tiff"}).exit_code == 0
+
+
+def test_an_adapter_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    told = CliRunner().invoke(cli, ["info"], env={"SIGLIP_ADAPTERS": "weaviate,milvus"})
+
+    assert told.exit_code == 2
+    assert told.stderr == "SIGLIP_ADAPTERS names milvus; there are weaviate\n"
+    assert CliRunner().invoke(cli, ["info"], env={"SIGLIP_ADAPTERS": "weaviate"}).exit_code == 0

@@ -49,6 +49,9 @@ def test_every_setting_can_be_set_and_has_a_description() -> None:
             "url_allowed_hosts",
             frozenset({"a.example", "*.b.example"}),
         ),
+        ("SIGLIP_ADAPTERS", "", "adapters", frozenset()),
+        ("SIGLIP_ADAPTERS", "weaviate, other", "adapters", frozenset({"weaviate", "other"})),
+        ("SIGLIP_ADAPTERS_OPEN", "on", "adapters_open", True),
         ("SIGLIP_DOCS", "key", "docs", "key"),
         ("SIGLIP_DOCS", "off", "docs", "off"),
         ("SIGLIP_CORS_ORIGINS", "", "cors_origins", frozenset()),
@@ -117,6 +120,9 @@ def test_a_variable_sets_its_field(
         ("SIGLIP_API_KEYS_FILE", "/dev/null"),
         ("SIGLIP_API_KEYS_FILE", "/none"),
         ("SIGLIP_API_KEYS_FILE", "/"),
+        ("SIGLIP_ADAPTERS", "weaviate,"),
+        ("SIGLIP_ADAPTERS", "../weaviate"),
+        ("SIGLIP_ADAPTERS_OPEN", "perhaps"),
         ("SIGLIP_DOCS", "closed"),
         ("SIGLIP_CORS_ORIGINS", "https://a.example/"),
         ("SIGLIP_CORS_ORIGINS", "a.example"),
@@ -197,3 +203,14 @@ def test_settings_cannot_be_changed() -> None:
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError):
         Settings(colour="red")  # type: ignore[call-arg]
+
+
+def test_adapters_and_keys_are_meant_together_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_ADAPTERS", "weaviate")
+    assert Settings().adapters == {"weaviate"}
+    monkeypatch.setenv("SIGLIP_API_KEYS", "hush")
+    with pytest.raises(ValidationError, match="SIGLIP_ADAPTERS_OPEN=on"):
+        Settings()
+    monkeypatch.setenv("SIGLIP_ADAPTERS_OPEN", "on")
+
+    assert Settings().adapters_open

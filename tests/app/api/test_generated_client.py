@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from app.keys import ApiKeys
+from app.settings import Settings
 from tests.app.api.conftest import KEY
+from tests.app.fake_embedder import FakeEmbedder
+from tests.app.fake_text_embedder import FakeTextEmbedder
 from tests.app.images import plain_png
-from tests.app.service_server import ServiceServer
+from tests.app.service_server import ServiceServer, run_service
 
 PNG = plain_png((10, 20, 30))
 PACKAGE = "siglip_embeddings_client"
@@ -96,6 +100,33 @@ def test_an_option_may_be_in_query_and_body(
     assert (same.status_code, same.parsed.normalized) == (200, False)
     assert isinstance(other.parsed, models.ErrorAnswer)
     assert (other.status_code, other.parsed.error.param) == (400, "normalize")
+
+
+@pytest.mark.parametrize("form", ["octets", "form", "json"])
+def test_images_are_classified(generated: Callable[[str], Any], form: str) -> None:
+    """By a service with texts, which is described as the one without."""
+    classify, models = generated("api.default.classify_classify_post"), generated("models")
+    labels: Any = ["ant", "bee"]
+    query = {"scoring": models.ClassifyClassifyPostScoring.COSINE, "top_k": 1}
+    if form == "octets":
+        body, query["labels"] = of_octets(generated), labels
+    elif form == "form":
+        file = generated("types").File(io.BytesIO(PNG), "a.png", "image/png")
+        body = models.ClassifyClassifyPostFilesBody(images=[file], labels=labels)
+    else:
+        text = base64.b64encode(PNG).decode()
+        body = models.ClassifyClassifyPostJsonClassifyBody(images=[text], labels=labels)
+    settings = Settings(api_keys=ApiKeys.of(KEY.encode()))
+    with (
+        run_service(settings, FakeEmbedder(), texts=FakeTextEmbedder()) as service,
+        generated("client").AuthenticatedClient(base_url=service.url, token=KEY) as client,
+    ):
+        answer = classify.sync_detailed(client=client, body=body, **query)
+
+    assert answer.status_code == 200, answer.content
+    ((label,),) = [item.labels for item in answer.parsed.data]
+    assert label.label in labels
+    assert label.score == label.cosine
 
 
 def test_a_model_is_found_or_not_in_shapes_that_the_client_knows(

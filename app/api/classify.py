@@ -1,0 +1,169 @@
+"""POST /classify: images and labels in, the labels that fit each image out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.classify_schemas import MAX_PROMPTS, ClassifyAnswer, ClassifyOptions
+from app.api.context import get_context
+from app.api.description import ANSWER_HEADERS, describe_classify_request
+from app.api.inputs import ImageInput, InputForm, read_input
+from app.api.label_prompts import LabelPrompts, make_prompts, refuse_too_many
+from app.api.render import JSON_ITEM_BYTES, Answer
+from app.api.schemas import error_responses
+from app.api.submit import admit, submit
+from app.engine.mixed import EmbeddedMixed, embed_mixed
+from app.engine.protocol import ModelInfo, TextInfo
+from app.engine.service import EmbeddedImage, EmbeddingService
+from app.engine.zero_shot import Float64Array, Logits, average_prompts, rank_labels
+from app.errors import (
+    InvalidParameterError,
+    ItemsFailedError,
+    NotAcceptableError,
+    ServiceError,
+    TextDisabledError,
+    item_message,
+)
+
+router = APIRouter()
+
+_FORM = InputForm(
+    ClassifyOptions,
+    'images and labels: {"images": ["<base64>"], "labels": ["a cat", "a dog"]}',
+    lists=frozenset({"labels", "template"}),
+    most_values=MAX_PROMPTS,
+    check_json=refuse_too_many,
+)
+# Most characters of a score and a cosine in JSON, with their names.
+_JSON_LABEL_BYTES = 100
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked for, and of which model."""
+
+    given: ImageInput[ClassifyOptions]
+    prompts: LabelPrompts
+    info: ModelInfo
+    text_info: TextInfo
+
+
+@router.post(
+    "/classify",
+    summary="Tell which labels fit images",
+    responses={
+        200: {"model": ClassifyAnswer, "headers": dict(ANSWER_HEADERS)},
+        **error_responses(401, 403, 406, 422, 504),
+    },
+    openapi_extra=describe_classify_request(),
+)
+async def classify(request: Request) -> Response:
+    """Compare the images of one request with labels in words (zero-shot classification).
+
+    Send images as to /embed, and labels beside them: repeated `labels` in the query string or the
+    form, or a list in JSON. Right labels often score 0.15 to 0.4 by sigmoid: find a threshold on
+    images of your own. Vectors of labels are remembered.
+    """
+    service, form, timeout_s = admit(request)
+    if form != "json":
+        raise NotAcceptableError("labels and scores are JSON; accept application/json")
+    texts = service.require_texts()
+    if not service.info.pooled:
+        raise TextDisabledError("no texts here: the model has no pooling head to compare them with")
+    texts.admission.require_room(timeout_s)
+    context = get_context(request)
+    given = await read_input(request, _FORM, context.input_limits, context.fetcher)
+    prompts = make_prompts(given.options, context.text_limits)
+    asked = _Request(given, prompts, service.info, texts.info)
+    _check_scoring(asked)
+    return await submit(
+        request,
+        lambda: _embed(service, asked, timeout_s),
+        lambda embedded: _render(embedded, asked),
+        space=service.info.space,
+        max_answer_bytes=_estimate_bytes(asked),
+    )
+
+
+def _check_scoring(asked: _Request) -> None:
+    if asked.given.options.scoring != "cosine" and Logits.of(asked.text_info) is None:
+        raise InvalidParameterError(
+            "this checkpoint has no logit_scale and logit_bias, which make scores of cosines; ask "
+            "for scoring=cosine",
+            param="scoring",
+        )
+
+
+async def _embed(service: EmbeddingService, asked: _Request, timeout_s: float) -> EmbeddedMixed:
+    try:
+        return await embed_mixed(
+            service,
+            asked.prompts.texts,
+            asked.given.sources,
+            partial=asked.given.options.on_error == "partial",
+            timeout_s=timeout_s,
+        )
+    except ItemsFailedError as error:
+        raise asked.prompts.blame_labels(error) if error.item == "text" else error from None
+
+
+def _estimate_bytes(asked: _Request) -> int:
+    """Bound the size of an answer from above; labels are repeated for each image."""
+    sizes = sorted(len(orjson.dumps(label)) for label in asked.prompts.labels)
+    shown = sizes[-(asked.given.options.top_k or len(sizes)) :]
+    per_image = JSON_ITEM_BYTES + sum(shown) + _JSON_LABEL_BYTES * len(shown)
+    return len(asked.given.sources) * per_image
+
+
+def _render(embedded: EmbeddedMixed, asked: _Request) -> Answer:
+    labels = average_prompts([text.vector for text in embedded.texts], asked.prompts.counts)
+    warnings = ["text_truncated"] if any(text.truncated for text in embedded.texts) else []
+    items = [
+        {"index": index, "id": image_id, **_render_outcome(index, outcome, labels, warnings, asked)}
+        for index, (image_id, outcome) in enumerate(
+            zip(asked.given.ids, embedded.images, strict=True)
+        )
+    ]
+    content = {
+        "model": asked.info.model,
+        "revision": asked.info.revision,
+        "space": asked.info.space,
+        "text_space": asked.text_info.text_space,
+        "scoring": asked.given.options.scoring,
+        "data": items,
+        "usage": {
+            "images": len(items),
+            "failed": sum("error" in item for item in items),
+            "texts": len(embedded.texts),
+            "tokens": sum(text.tokens for text in embedded.texts),
+        },
+    }
+    return Answer(orjson.dumps(content), "application/json")
+
+
+def _render_outcome(
+    index: int,
+    outcome: EmbeddedImage | ServiceError,
+    labels: Float64Array,
+    warnings: Sequence[str],
+    asked: _Request,
+) -> dict[str, Any]:
+    if isinstance(outcome, ServiceError):
+        return {"error": {"code": outcome.code, "message": item_message(index, outcome)}}
+    (pooled, _), seen = outcome
+    options = asked.given.options
+    ranked = rank_labels(pooled, labels, options.scoring, Logits.of(asked.text_info))
+    return {
+        "image": {"width": seen.width, "height": seen.height, "format": seen.format},
+        "labels": [
+            {"label": asked.prompts.labels[at], "score": score, "cosine": cosine}
+            for at, score, cosine in ranked[: options.top_k]
+            if options.threshold is None or score >= options.threshold
+        ],
+        "warnings": [*seen.warnings, *warnings],
+    }
