@@ -28,7 +28,9 @@ def search_images(
     with duckdb.connect() as database:
         database.execute("SET enable_progress_bar = true")  # shown after two seconds
         nearest = NEAREST.format(dim=len(query), where=where)
-        return database.execute(nearest, [query, str(parquet), count]).fetchall()
+        found: list[tuple[float, str]]
+        found = database.execute(nearest, [query, str(parquet), count]).fetchall()
+        return found
 
 
 def read_space(parquet: Path) -> str:

@@ -38,7 +38,7 @@ def index_vectors(parquet: Path, store: Path) -> int:
         )
         for points in read_points(file):
             client.upsert(COLLECTION, points)
-        return client.count(COLLECTION).count
+        return int(client.count(COLLECTION).count)
 
 
 def read_points(file: pq.ParquetFile) -> Iterator[models.Batch]:
