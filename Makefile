@@ -3,6 +3,7 @@
 #   make test    all tests           make check   format, lint, types, imports
 #   make bench   all benchmarks, held against the budgets
 #   make serve   run the service     make install .venv with everything pinned
+#   make test-recipes  run examples/recipes with their packages
 #   make test-docker   build the image and run it with Docker Compose
 #   make test-deploy   deploy/ with Debian's prometheus and kubernetes-client
 #   make image   build siglip-embed:VERSION     make image-cuda   and siglip-embed:VERSION-cuda
@@ -18,6 +19,8 @@ INDEX  := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 # Where the hub cannot be reached, run with random weights rather than not at all; says so loudly.
 export SIGLIP_MODEL_FALLBACK ?= random
 
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(INDEX) -c constraints.txt
+
 # What goes into .venv, each more than the one before, and the stamps that say that it is there: to
 # serve, for the demonstration, to develop, for the benchmarks.
 STAMPS            := .serve .demo .installed .bench
@@ -29,7 +32,7 @@ PROJECT.bench     := .[bench]
 # The version that images are tagged with.
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 
-.PHONY: install serve demo bench test test-docker test-deploy check format image image-cuda rules clean
+.PHONY: install serve demo bench test test-recipes test-docker test-deploy check format image image-cuda rules clean
 
 install: $(VENV)/.installed
 
@@ -40,7 +43,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker and not recipes'
+
+test-recipes: $(VENV)/.recipes
+	$(BIN)/python -m pytest tests/recipes -m recipes
 
 test-docker: install
 	$(BIN)/python -m pytest tests/docker -m docker -raP
@@ -67,8 +73,12 @@ bench: $(VENV)/.bench
 
 $(addprefix $(VENV)/,$(STAMPS)): $(VENV)/%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing $(PROJECT$*) into $(VENV), once. PyTorch is large: this may take minutes."
-	$(BIN)/python -m pip install --disable-pip-version-check $(INDEX) -c constraints.txt -e '$(PROJECT$*)'
+	$(PIP_INSTALL) -e '$(PROJECT$*)'
 	@for stamp in $(STAMPS); do touch $(VENV)/$$stamp; [ $$stamp = $* ] && break; done
+
+$(VENV)/.recipes: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[dev,recipes]'
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed")'

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tqdm import tqdm  # type: ignore[import-untyped] # brings no types
+from tqdm import tqdm
 
 from model.errors import CheckpointError, HubUnreachableError
 
