@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 
@@ -130,3 +131,43 @@ def test_who_serves_no_texts_loads_no_tokenizer_library() -> None:
     )
     shown = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_space_of_texts_changes_with_how_they_are_cleaned(
+    written: Path, checkpoint: Path
+) -> None:
+    (checkpoint / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    spaces = set()
+    for folder in (written, checkpoint):
+        given = settings(folder)
+        texts = load_texts(given, load_model(given).info)
+        assert not isinstance(texts, NoTexts)
+        spaces.add(texts.info.text_space.rpartition(":")[2])
+    assert len(spaces) == 2
+
+
+def test_images_without_pooled_vectors_have_no_texts(written: Path) -> None:
+    given = settings(written)
+    images = replace(load_model(given).info, pooled=False)
+
+    texts = load_texts(given, images)
+
+    assert isinstance(texts, NoTexts)
+    assert "no pooled vectors" in texts.reason
+
+
+def test_texts_are_of_the_commit_that_the_images_are_of(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's default branch may have moved in between."""
+    asked: list[str | None] = []
+
+    def download(_: str, revision: str | None) -> Path:
+        asked.append(revision)
+        return written
+
+    monkeypatch.setattr("model.hub.download_checkpoint", download)
+    images = replace(load_model(settings(written)).info, revision="0" * 40)
+
+    assert not isinstance(load_texts(settings("owner/name"), images), NoTexts)
+    assert {*asked} == {"0" * 40}
