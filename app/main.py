@@ -162,7 +162,7 @@ def load_texts(settings: Settings, images: ModelInfo) -> TextEmbedder | NoTexts:
         texts: TextEmbedder | NoTexts = NoTexts("random weights are of an image tower only")
     else:
         texts = load_text_embedder(
-            settings.model, images, settings.device, settings.dtype, settings.revision
+            settings.model, images, settings.device, settings.dtype, images.revision
         )
     if not isinstance(texts, NoTexts):
         _log.info("texts are taken", **vars(texts.info))

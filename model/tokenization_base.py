@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ class BaseTokenizer(ABC):
     eos_token_id: int
     unk_token_id: int
     sha256: str
+    options: dict[str, Any]  # what decides the ids beside that file; plain values
 
     def __call__(self, texts: str | Sequence[str]) -> torch.Tensor:
         """Tokenise texts: n of them -> int64 (n, max_length); a single text is a batch of one.

@@ -37,6 +37,7 @@ class SiglipTokenizer(BaseTokenizer):
         self.max_length = max_length
         self.vocab_size = vocab_size
         self.do_lower_case = do_lower_case
+        self.options = {"do_lower_case": do_lower_case}
         try:
             self._model = SentencePieceProcessor(model_proto=content)
             self._unk_tokens = len(self._model.encode(_UNK))

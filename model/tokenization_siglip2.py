@@ -39,12 +39,13 @@ class Siglip2Tokenizer(BaseTokenizer):
 
         `special_tokens` are special beside those that the file calls so.
         """
-        content = read_tokenizer_file(tokenizer_file)
+        content, special = read_tokenizer_file(tokenizer_file), {*special_tokens}
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.max_length = max_length
         self.vocab_size = vocab_size
+        self.options = {"special_tokens": sorted(special)}
         try:
-            self._tokenizer = _build_tokenizer(json.loads(content), {*special_tokens})
+            self._tokenizer = _build_tokenizer(json.loads(content), special)
         except Exception as error:  # of any kind: JSON of another shape, or what the library says
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise CheckpointError(

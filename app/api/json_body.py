@@ -13,8 +13,9 @@ from app.errors import InvalidJsonError, UnknownParameterError
 
 # Commas and brackets: an honest item has a few, around its keys, in its data URI and in its id.
 _MAX_SEPARATORS_PER_ITEM = 300
-# Possessive, and run by run: forty times as fast as character by character.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# Possessive, and run by run: forty times as fast as character by character. One that does not end
+# counts as well: else it would be looked for from each of its quotes, through all of the body.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 def parse_json(

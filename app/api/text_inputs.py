@@ -21,6 +21,7 @@ from app.errors import (
 
 _JSON_KEYS = ("texts", "text", *VectorOptions.model_fields)
 _EXAMPLE = 'texts: {"texts": ["a red bicycle"]}'
+_CHARSETS = ("utf-8", "utf8", "us-ascii")
 # Most bytes in JSON for one of UTF-8, but for control characters, and what stands around a text.
 _JSON_BYTES_PER_BYTE = 3
 _JSON_BYTES_PER_TEXT = 2**10
@@ -57,6 +58,7 @@ async def read_texts(request: Request, limits: TextLimits) -> TextInput:
             "Content-Type (curl: --json, or -H 'Content-Type: text/plain' --data-raw)"
         )
     refuse_unknown_names((name for name, _ in query), [*VectorOptions.model_fields])
+    _check_charset(request.headers.get("content-type", ""))
     text = _decode(body)
     check_texts([text], limits)
     return TextInput(read_options(VectorOptions, query), [text], [None])
@@ -96,6 +98,14 @@ def _texts_of(content: dict[str, Any]) -> object:
     if "texts" in content:
         raise InvalidParameterError("give text or texts, not both", param="text")
     return [text]
+
+
+def _check_charset(content_type: str) -> None:
+    """Refuse what is said to be of another encoding: as UTF-8 it may well be another text."""
+    parameters = (parameter.partition("=") for parameter in content_type.lower().split(";")[1:])
+    named = [value.strip(' \t"') for name, _, value in parameters if name.strip() == "charset"]
+    if any(charset not in _CHARSETS for charset in named):
+        raise UnsupportedMediaTypeError("texts are read as UTF-8 only: send charset=utf-8, or none")
 
 
 def _decode(body: bytes) -> str:

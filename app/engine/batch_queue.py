@@ -65,15 +65,15 @@ class BatchQueue:
     def take_batch(self, most: Mapping[Modality, int]) -> Batch | None:
         """Take what is to be begun now; None when nothing is, or the queue has been stopped.
 
-        Waits for work only when nothing is in flight. Beside a batch in flight only one as large as
-        it may be is begun: a smaller one may still grow until that has come back.
+        Waits for work only when nothing is in flight. Beside a batch in flight one is begun only
+        when some line has one as large as it may be: a smaller one may still grow until that has
+        come back. Then the line whose turn it is goes, with what it has: the full one waits for it.
         """
         with self._changed:
-            if not self.in_flight.batches:
-                self._wait_for_work(most)
-            elif not self._may_begin_beside(most):
-                return None
-            modality = self._next_line
+            if self.in_flight.batches:
+                modality = self._pick_beside(most)
+            else:
+                modality = self._wait_for_work(most)
             if modality is None:
                 return None
             self._taken_last = modality
@@ -122,30 +122,28 @@ class BatchQueue:
             self._lines[job.modality].discard(job)
 
     @property
-    def _next_line(self) -> Modality | None:
-        """The line whose turn it is, of those in which somebody waits."""
+    def _by_turn(self) -> list[Modality]:
+        """The lines in which somebody waits, the one whose turn it is first."""
         waiting = [modality for modality, line in self._lines.items() if line]
-        others = [modality for modality in waiting if modality != self._taken_last]
-        return next(iter(others + waiting), None)
+        return sorted(waiting, key=lambda modality: modality == self._taken_last)
 
     def _take(self, modality: Modality, most: int) -> list[Ticket]:
         line = self._lines[modality]
         return [line.take() for _ in range(min(most, len(line)))]
 
-    def _may_begin_beside(self, most: Mapping[Modality, int]) -> bool:
-        modality = self._next_line
-        if modality is None or len(self.in_flight.batches) >= self._max_in_flight:
-            return False
-        return len(self._lines[modality]) >= most[modality]
+    def _pick_beside(self, most: Mapping[Modality, int]) -> Modality | None:
+        by_turn = self._by_turn
+        full = any(len(self._lines[modality]) >= most[modality] for modality in by_turn)
+        return by_turn[0] if full and len(self.in_flight.batches) < self._max_in_flight else None
 
-    def _wait_for_work(self, most: Mapping[Modality, int]) -> None:
-        """Wait until there is a batch to take, or the queue has been stopped."""
-        while not self._stopping:
-            modality = self._next_line
-            left_s = None if modality is None else self._growing_s(modality, most[modality])
-            if left_s is not None and left_s <= 0:
-                return
-            self._changed.wait(left_s)
+    def _wait_for_work(self, most: Mapping[Modality, int]) -> Modality | None:
+        """Wait for a line whose batch is to grow no more; None when stopped and all are empty."""
+        while True:
+            growing_s = {line: self._growing_s(line, most[line]) for line in self._by_turn}
+            grown = [line for line, left_s in growing_s.items() if left_s <= 0 or self._stopping]
+            if grown or self._stopping:
+                return next(iter(grown), None)
+            self._changed.wait(min(growing_s.values(), default=None))
 
     def _growing_s(self, modality: Modality, most: int) -> float:
         """Return for how long a line's next batch is to grow: not at all once it is as large."""

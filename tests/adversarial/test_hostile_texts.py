@@ -1,6 +1,7 @@
 """Texts that are meant to break: right vectors or a refusal in our shape, and nothing in a log."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
+from app.api.json_body import parse_json
+from app.errors import InvalidJsonError
 from app.settings import Settings
 from tests.app.service_server import ServiceServer, run_service
 from tests.text_reference import Generation, write_full_checkpoint
@@ -17,6 +20,8 @@ from tests.tokenizer_files import (
     write_siglip2_tokenizer,
     write_siglip_tokenizer,
 )
+
+MAX_CPU_S = 5.0
 
 HOSTILE = {
     "nothing": "",
@@ -105,3 +110,14 @@ def test_nothing_of_a_text_is_logged(
 
     captured = capfd.readouterr()
     assert "hush" not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    "text", ["," * 6_000_000, "," * 80_000 + '\\"' * 3_000_000], ids=["commas", "escaped quotes"]
+)
+def test_a_string_of_megabytes_costs_in_proportion(text: str) -> None:
+    """Takes a twentieth of a second. Looking for an end from each of its quotes takes a day."""
+    started = time.process_time()
+    with pytest.raises(InvalidJsonError):
+        parse_json(f'{{"text": "{text}'.encode(), 256, "texts", holds_prose=True)
+    assert time.process_time() - started < MAX_CPU_S

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -119,3 +120,43 @@ def test_the_space_of_texts_changes_with_whatever_changes_them(
     config["text_config"]["layer_norm_eps"] = 1e-5
     (checkpoint / "config.json").write_text(json.dumps(config))
     assert text_space(checkpoint) != original
+
+
+def test_the_space_of_texts_changes_with_how_they_are_cleaned(
+    written: Path, checkpoint: Path
+) -> None:
+    (checkpoint / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    spaces = set()
+    for folder in (written, checkpoint):
+        given = settings(folder)
+        texts = load_texts(given, load_model(given).info)
+        assert not isinstance(texts, NoTexts)
+        spaces.add(texts.info.text_space.rpartition(":")[2])
+    assert len(spaces) == 2
+
+
+def test_images_without_pooled_vectors_have_no_texts(written: Path) -> None:
+    given = settings(written)
+    images = replace(load_model(given).info, pooled=False)
+
+    texts = load_texts(given, images)
+
+    assert isinstance(texts, NoTexts)
+    assert "no pooled vectors" in texts.reason
+
+
+def test_texts_are_of_the_commit_that_the_images_are_of(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's default branch may have moved in between."""
+    asked: list[str | None] = []
+
+    def download(_: str, revision: str | None) -> Path:
+        asked.append(revision)
+        return written
+
+    monkeypatch.setattr("model.hub.download_checkpoint", download)
+    images = replace(load_model(settings(written)).info, revision="0" * 40)
+
+    assert not isinstance(load_texts(settings("owner/name"), images), NoTexts)
+    assert {*asked} == {"0" * 40}

@@ -73,7 +73,11 @@ def text_space_of(
     content = {
         "weights": weights_sha256,
         "architecture": _read_fields(config, *_TEXT_CONFIG) | {"dtype": str(dtype)},
-        "tokenizer": {"class": type(tokenizer).__name__, "sha256": tokenizer.sha256},
+        "tokenizer": {
+            "class": type(tokenizer).__name__,
+            "sha256": tokenizer.sha256,
+            "options": tokenizer.options,
+        },
         "tokens": tokenizer.max_length,
         "text_rules": _TEXT_RULES,
     }

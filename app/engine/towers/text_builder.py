@@ -61,6 +61,8 @@ def load_text_embedder(
             return NoTexts("the checkpoint has no text tower")
         if not has_tokenizer(checkpoint.folder):
             return NoTexts("the checkpoint has no tokenizer")
+        if not images.pooled:
+            return NoTexts("the checkpoint's images have no pooled vectors to compare texts with")
         config = SiglipTextConfig.from_dict(checkpoint.config)
         if config.projection_size != images.dim:
             return NoTexts(

@@ -216,3 +216,21 @@ def test_nothing_of_a_text_is_logged(
 
     captured = capfd.readouterr()
     assert "secretword" not in captured.out + captured.err
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii"])
+def test_a_text_may_say_that_it_is_utf_8(service: ServiceServer, charset: str) -> None:
+    answer = service.client.post(
+        "/embed/text", content=b"ant", headers={"Content-Type": f"text/plain; Charset={charset}"}
+    )
+    assert answer.status_code == 200
+
+
+def test_a_text_of_another_encoding_is_not_read_as_another_text(service: ServiceServer) -> None:
+    for charset, text in (
+        ("utf-16le", "ant".encode("utf-16le")),
+        ("latin-1", "Ã¼".encode("latin-1")),
+    ):
+        kind = f"text/plain; charset={charset}"
+        answer = service.client.post("/embed/text", content=text, headers={"Content-Type": kind})
+        assert "utf-8" in refused(answer, 415, "unsupported_media_type")

@@ -8,8 +8,10 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from app.engine.batch_queue import BatchQueue
 from app.engine.batcher import Batcher
 from app.engine.job import Job
+from app.engine.protocol import Modality
 from app.engine.texts import EmbeddedTexts, TextService
 from app.errors import (
     DeadlineExceededError,
@@ -256,3 +258,30 @@ def test_texts_in_line_hear_of_the_end(
             await service.embed(["third"], timeout_s=WAIT_S)
 
     run(scenario)
+
+
+def test_a_full_batch_of_images_waits_for_no_text_that_may_grow(texts: FakeTextEmbedder) -> None:
+    images = FakeEmbedder(max_batch_size=2)
+    batcher = Batcher(images, max_batch_size=2, max_wait_s=WAIT_S + 1, texts=texts)
+    query = Job([texts.tokenize(["ant"])[0].input_ids], modality="text")
+    batcher.submit(query)
+    batcher.submit(full := image_job(10, 11))
+
+    assert len(full.future.result(WAIT_S)) == 2
+    assert not query.future.done()
+    batcher.stop(WAIT_S)
+    assert query.future.done()
+
+
+def test_beside_a_batch_in_flight_a_full_line_lets_the_one_go_first_whose_turn_it_is() -> None:
+    queue = BatchQueue(max_in_flight=3, max_wait_s=0)
+    most: dict[Modality, int] = {"image": 2, "text": 4}
+    taken = []
+    queue.submit(image_job(10, 11))
+    taken.append(queue.take_batch(most))
+    queue.submit(Job([np.zeros(8, np.int64)], modality="text"))
+    assert queue.take_batch(most) is None  # it may grow: nobody waits for it
+    queue.submit(image_job(12, 13))
+    taken += [queue.take_batch(most), queue.take_batch(most)]
+
+    assert [batch.modality for batch in taken if batch] == ["image", "text", "image"]
