@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api import embed, embed_text, health, metrics, models
+from app.api import embed, embed_text, embeddings, health, metrics, models
 from app.api.answers import OneShape, answer_error, error_of_status
 from app.api.context import ApiContext, set_context
 from app.api.docs import ASKS_FOR_KEY, make_app
@@ -103,8 +103,8 @@ def create_app(
     )
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
-    for router in (embed.router, embed_text.router, models.router, metrics.router):
-        app.include_router(router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
+    for route in (embed, embed_text, embeddings, models, metrics):
+        app.include_router(route.router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
     app.include_router(health.router)
     return app
 

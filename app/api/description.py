@@ -37,14 +37,22 @@ _TIMEOUT = {
     "description": "How long the caller will wait; the service's own limit holds as well.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
 }
+HEADER_PARAMETERS = [_TIMEOUT, _REQUEST_ID]
+"""Headers that any route with vectors takes."""
 _TEXT_HEADER = {"required": True, "schema": {"type": "string"}}
 _ARRAY_HEADER = {"description": "Binary answers only.", "schema": {"type": "string"}}
+ANSWER_HEADERS: Mapping[str, Any] = MappingProxyType(
+    {
+        "X-Request-ID": _TEXT_HEADER,
+        "X-Embedding-Space": _TEXT_HEADER,
+        "Server-Timing": _TEXT_HEADER,
+    }
+)
+"""Headers of a good answer."""
 ANSWER_BESIDE_JSON: Mapping[str, Any] = MappingProxyType(
     {
         "headers": {
-            "X-Request-ID": _TEXT_HEADER,
-            "X-Embedding-Space": _TEXT_HEADER,
-            "Server-Timing": _TEXT_HEADER,
+            **ANSWER_HEADERS,
             "X-Embedding-Shape": _ARRAY_HEADER,
             "X-Embedding-Dtype": _ARRAY_HEADER,
         },
@@ -89,7 +97,7 @@ def _describe(options: Mapping[str, Any], content: Mapping[str, Any]) -> dict[st
         for name, schema in options.items()
     ]
     return {
-        "parameters": [*parameters, _TIMEOUT, _REQUEST_ID],
+        "parameters": [*parameters, *HEADER_PARAMETERS],
         "requestBody": {"required": True, "content": content},
     }
 

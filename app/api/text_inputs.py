@@ -58,7 +58,7 @@ async def read_texts(request: Request, limits: TextLimits) -> TextInput:
         )
     refuse_unknown_names((name for name, _ in query), [*VectorOptions.model_fields])
     text = _decode(body)
-    _check_texts([text], limits)
+    check_texts([text], limits)
     return TextInput(read_options(VectorOptions, query), [text], [None])
 
 
@@ -80,7 +80,7 @@ def _read_json(body: bytes, query: Sequence[tuple[str, str]], limits: TextLimits
         )
     refuse_long_names(texts)
     parsed = validate(EmbedTextBody, content)
-    _check_texts([item.text for item in parsed.texts], limits)
+    check_texts([item.text for item in parsed.texts], limits)
     given = parsed.model_dump(exclude={"texts"}, exclude_unset=True, exclude_none=True)
     options = read_options(VectorOptions, [*query, *given.items()])
     return TextInput(
@@ -105,11 +105,17 @@ def _decode(body: bytes) -> str:
         raise InvalidParameterError("the text is not UTF-8") from None
 
 
-def _check_texts(texts: Sequence[str], limits: TextLimits) -> None:
+def is_too_large(text: str, limits: TextLimits) -> bool:
+    """Tell whether a text has more bytes than one may have."""
+    # Most are told by their characters, of which none has more than 4 bytes.
+    is_short = 4 * len(text) <= limits.max_text_bytes
+    return not is_short and len(text.encode()) > limits.max_text_bytes
+
+
+def check_texts(texts: Sequence[str], limits: TextLimits) -> None:
+    """Raise `TextTooLargeError` for the first text of too many bytes."""
     for index, text in enumerate(texts):
-        # Most are told by their characters, of which none has more than 4 bytes.
-        is_short = 4 * len(text) <= limits.max_text_bytes
-        if not is_short and len(text.encode()) > limits.max_text_bytes:
+        if is_too_large(text, limits):
             raise TextTooLargeError(
                 f"text {index} has more than {limits.max_text_bytes} bytes (SIGLIP_MAX_TEXT_BYTES)",
                 param=f"texts[{index}]",

@@ -73,6 +73,13 @@ class FakeTextEmbedder:
         assert self.entered.acquire(timeout=_WAIT_S), "no batch has begun"
 
 
+class SoundTexts(FakeTextEmbedder):
+    """The fake, which no text makes fail."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        return super().tokenize([text.lstrip(RAISES + GIVES_NAN) for text in texts])
+
+
 def expected_text_vector(text: str) -> list[float]:
     """Return the raw vector of a text."""
     return [float(ord(text[0])) if text else 0.0, float(min(len(text), MAX_TOKENS)), 0.0, 1.0]
