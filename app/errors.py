@@ -12,10 +12,13 @@ One handler (`app.main`) turns them into answers. Messages never hold input, pat
     │   ├── NoImagesError              400
     │   ├── NoTextsError               400
     │   ├── TextDisabledError          400
+    │   ├── TokensUnsupportedError     400
+    │   ├── DimensionsUnsupportedError 400
     │   ├── MalformedRequestError      400
     │   ├── InvalidApiKeyError         401
     │   ├── UrlInputDisabledError      403
     │   ├── NotFoundError              404
+    │   ├── ModelNotFoundError         404
     │   ├── MethodNotAllowedError      405
     │   ├── NotAcceptableError         406
     │   ├── RequestTimeoutError        408
@@ -128,6 +131,18 @@ class TextDisabledError(InvalidRequestError):
     code = "text_disabled"
 
 
+class TokensUnsupportedError(InvalidRequestError):
+    """Token ids instead of a text: they are of another model's tokenizer."""
+
+    code = "tokens_unsupported"
+
+
+class DimensionsUnsupportedError(InvalidRequestError):
+    """Vectors of another length than the model's."""
+
+    code = "dimensions_unsupported"
+
+
 class MalformedRequestError(InvalidRequestError):
     """Not HTTP/1.1, or HTTP that two readers could understand differently."""
 
@@ -153,6 +168,13 @@ class NotFoundError(InvalidRequestError):
 
     status = 404
     code = "not_found"
+
+
+class ModelNotFoundError(InvalidRequestError):
+    """Another model than the one that is served."""
+
+    status = 404
+    code = "model_not_found"
 
 
 class MethodNotAllowedError(InvalidRequestError):
@@ -373,15 +395,18 @@ class ItemsFailedError(ServiceError):
     """A request that failed as a whole because of some of its images, or texts.
 
     Speaks for the first of `failed` (index -> error), or for the first fault of the service
-    if there is one: then trying again may help. All of them are in `details`.
+    if there is one: then trying again may help. All of them are in `details`. `items` is where
+    they are in the request, if not under the plural of `item`.
     """
 
-    def __init__(self, failed: Mapping[int, ServiceError], item: str = "image") -> None:
+    def __init__(
+        self, failed: Mapping[int, ServiceError], item: str = "image", items: str | None = None
+    ) -> None:
         ours = ((i, error) for i, error in failed.items() if isinstance(error, ServerError))
         index, error = next(ours, next(iter(failed.items())))
         super().__init__(
             item_message(index, error, item),
-            param=f"{item}s[{index}]",
+            param=f"{items or f'{item}s'}[{index}]",
             retry_after_s=error.retry_after_s,
         )
         self.status = error.status

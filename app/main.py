@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api import classify, embed, embed_text, health, metrics, models
+from app.api import classify, embed, embed_text, embeddings, health, metrics, models
 from app.api.adapters import ADAPTERS
 from app.api.adapters.adapter import OwnErrors
 from app.api.answers import OneShape, answer_error, error_of_status
@@ -109,7 +109,7 @@ def create_app(
         app.add_middleware(OwnErrors, adapters=adapters)
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
-    for route in (embed, embed_text, classify, models, metrics):
+    for route in (embed, embed_text, classify, embeddings, models, metrics):
         app.include_router(route.router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
     for router in (health.router, *(adapter.router for adapter in adapters)):
         app.include_router(router)

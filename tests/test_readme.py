@@ -90,7 +90,7 @@ def test_commands_for_files_of_the_readme_do_what_they_say(
         timeout=60,
     )
     assert len(pq.read_table(tmp_path / "vectors.parquet")["embedding"][0]) == 32
-    (found,) = run.stdout.splitlines()
+    *_, found = run.stdout.splitlines()
     assert orjson.loads(found)["path"] == "photographs/cat.jpg"
 
 

@@ -144,9 +144,8 @@ async def _read_json(
     form.check_json(content)
     parsed = validate(ImagesBody, {"images": images})
     options = read_options(form.options, [*query, *content.items()])
-    if fetcher is not None and sum(item.url is not None for item in parsed.images) > _MAX_URLS:
-        raise TooManyImagesError(f"more than {_MAX_URLS} URLs in one request")
-    sources = [_json_source(i, item, limits, fetcher) for i, item in enumerate(parsed.images)]
+    places = [f"images[{index}]" for index in range(len(parsed.images))]
+    sources = read_sources(dict(zip(places, parsed.images, strict=True)), limits, fetcher)
     return ImageInput(options, sources, [item.id for item in parsed.images])
 
 
@@ -160,15 +159,27 @@ def _images_of(content: dict[str, Any]) -> object:
     return image if isinstance(image, list) or not image else [image]
 
 
+def read_sources(
+    images: Mapping[str, ImageItem], limits: InputLimits, fetcher: Fetcher | None
+) -> list[ImageSource | RemoteImage]:
+    """Return what gives the bytes of images, which are by their places in a JSON body.
+
+    Raises `UrlInputDisabledError` or `TooManyImagesError`.
+    """
+    if fetcher is not None and sum(item.url is not None for item in images.values()) > _MAX_URLS:
+        raise TooManyImagesError(f"more than {_MAX_URLS} URLs in one request")
+    return [_json_source(place, item, limits, fetcher) for place, item in images.items()]
+
+
 def _json_source(
-    index: int, item: ImageItem, limits: InputLimits, fetcher: Fetcher | None
+    place: str, item: ImageItem, limits: InputLimits, fetcher: Fetcher | None
 ) -> ImageSource | RemoteImage:
     if item.data is not None:
         return partial(decode_base64, item.data, limits.max_image_bytes)
     if item.url is None or fetcher is None:
         raise UrlInputDisabledError(
             "this service fetches no URLs (SIGLIP_URL_INPUT); send the image itself",
-            param=f"images[{index}].url",
+            param=f"{place}.url",
         )
     return RemoteImage(partial(fetcher.fetch, item.url))
 

@@ -27,7 +27,7 @@ def parse_json(
     """
     most = _MAX_SEPARATORS_PER_ITEM * (max_items + 1)
     if _count_separators(body) > most and not (
-        holds_prose and _count_separators(_STRING.sub(b"", body)) <= most
+        holds_prose and _count_separators(_STRING.sub(b"", body, count=most)) <= most
     ):
         # As Python objects they would take twenty times the body's memory, and seconds to make.
         raise InvalidJsonError("the body holds far too many values")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from app.api.context import ApiContext, get_context
 from app.api.schemas import error_responses
-from app.errors import NotFoundError
+from app.errors import ModelNotFoundError
 
 router = APIRouter(prefix="/v1/models")
 
@@ -75,11 +75,16 @@ async def list_models(request: Request) -> ModelList:
     openapi_extra={"parameters": [_MODEL_ID]},
 )
 async def get_model(request: Request) -> ModelDescription:
-    """Describe the model of this id."""
+    """Describe the model of this id, or of the last part of its id."""
     model = _describe(get_context(request))
-    if model.id != request.path_params["model_id"]:
-        raise NotFoundError("no model of this id is served; GET /v1/models lists those that are")
+    require_model(request.path_params["model_id"], model.id)
     return model
+
+
+def require_model(asked_for: str, served: str) -> None:
+    """Raise `ModelNotFoundError` for all but the served model's id and the last part of that."""
+    if asked_for not in (served, served.rpartition("/")[2]):
+        raise ModelNotFoundError(f"the model served here is {served}", param="model")
 
 
 def _describe(context: ApiContext) -> ModelDescription:

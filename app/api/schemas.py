@@ -54,12 +54,16 @@ class EmbedOptions(VectorOptions):
     )
 
 
+def is_url(text: str) -> bool:
+    """Tell a URL from base64, and from a data URI, by its first characters."""
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
 def _wrap_bare_text(value: object) -> object:
     """Make an item of a bare string: a URL can be told from base64, which has no colon."""
     if not isinstance(value, str):
         return value
-    is_url = value[:8].lower().startswith(("http://", "https://"))
-    return {"url" if is_url else "data": value}
+    return {"url" if is_url(value) else "data": value}
 
 
 def _wrap_bare_words(value: object) -> object:

@@ -137,7 +137,7 @@ def test_a_model_is_found_or_not_in_shapes_that_the_client_knows(
     missing = get.sync("another", client=client)
 
     assert found.id == "random:tiny-patch8-32"
-    assert missing.error.code == "not_found"
+    assert missing.error.code == "model_not_found"
 
 
 def test_without_a_key_it_reads_the_refusal(

@@ -1,0 +1,199 @@
+"""What POST /v1/embeddings takes and answers: OpenAI's shapes, and what others send there."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from app.api.description import HEADER_PARAMETERS
+from app.api.schemas import EXAMPLE_IMAGES, EXAMPLE_TEXTS
+
+_EXAMPLE = {"input": [EXAMPLE_TEXTS[0], EXAMPLE_IMAGES[0]]}
+_SOURCES = ("text", "image", "url", "bytes", "image_url", "image_base64")
+
+
+def _unwrap_url(value: object) -> object:
+    """Take {"url": ...}, as chats have it, for the URL; images are of one detail here."""
+    if not isinstance(value, dict):
+        return value
+    if not value.keys() <= {"url", "detail"} or value.get("detail") not in (None, "auto"):
+        raise ValueError('give a URL, or {"url": ...} with no detail but auto')
+    return value.get("url")
+
+
+class InputItem(BaseModel):
+    """One input as an object: exactly one text or image, and its `type` where it has one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: Literal["text", "image_url", "image_base64"] | None = None
+    text: str | None = None
+    image: str | None = None
+    url: str | None = None
+    bytes: str | None = None
+    image_url: Annotated[str | None, BeforeValidator(_unwrap_url)] = None
+    image_base64: str | None = None
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> "InputItem":
+        given = [name for name in _SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_SOURCES)}")
+        if self.type not in (None, *given):
+            raise ValueError(f"an input of type {self.type} has {self.type}")
+        return self
+
+    @property
+    def image_text(self) -> str | None:
+        """What stands for the image, if it is one: base64, a data URI or a URL."""
+        images = (self.image, self.url, self.bytes, self.image_url, self.image_base64)
+        return next((image for image in images if image is not None), None)
+
+
+class InputItems(BaseModel):
+    """The inputs of a body, under the name that they came by."""
+
+    input: list[InputItem] = []
+    messages: list[InputItem] = []
+
+
+class EmbeddingsOptions(BaseModel):
+    """What a body has beside its inputs; null counts as not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    model: str | None = Field(
+        None, description="The served model, or the last part of its name, or nothing."
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="JSON numbers (the default), or base64 of little-endian float32."
+    )
+    embedding_type: Literal["float", "base64"] | None = Field(
+        None, description="The same, as Jina's clients name it."
+    )
+    modality: Literal["text", "image"] | None = Field(
+        None,
+        description="What strings are. text: all but data URIs are texts, also URLs; image: all "
+        "are images. If not given, data URIs and URLs are images.",
+    )
+    dimensions: int | None = Field(None, description="The model's own: none are cut off.")
+    normalized: bool | None = Field(None, description="L2-normalise the vectors: the default.")
+    truncate: Literal[True, False, "END", "NONE"] | None = Field(
+        None,
+        description="Take a text's first tokens where it has more than the model sees (the "
+        "default), or refuse it: false, NONE.",
+    )
+    task: Literal["retrieval", "retrieval.query", "retrieval.passage", "text-matching"] | None = (
+        Field(None, description="One kind of vector serves all of these.")
+    )
+    input_type: (
+        Literal["query", "passage", "document", "search_query", "search_document"] | None
+    ) = Field(None, description="The same.")
+    padding: Literal[True, "max_length"] | None = Field(
+        None, description="Texts are padded to full length, as the model was trained."
+    )
+    late_chunking: Literal[False] | None = None
+    user: str | None = Field(None, description="Not used.")
+
+    @field_validator("truncate", "padding", "late_chunking", mode="before")
+    @classmethod
+    def _refuse_numbers(cls, value: object) -> object:
+        """Tell 0 and 1 from false and true, to which they are equal."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise ValueError("a number, which is neither true nor false")  # noqa: TRY004 # pydantic's
+        return value
+
+
+class Embedding(BaseModel):
+    """The vector of one input."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class TokenUsage(BaseModel):
+    """Tokens of all texts; images have none."""
+
+    prompt_tokens: int = Field(examples=[6])
+    total_tokens: int = Field(examples=[6])
+
+
+class EmbeddingList(BaseModel):
+    """Answer of POST /v1/embeddings, in request order."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str = Field(examples=["google/siglip-base-patch16-224"])
+    usage: TokenUsage
+
+
+def describe_embeddings_request() -> dict[str, Any]:
+    """Describe the body of POST /v1/embeddings."""
+    options: dict[str, Any] = EmbeddingsOptions.model_json_schema()["properties"]
+    one = {"oneOf": [_STRING, *_objects()]}
+    part = {"oneOf": _typed_objects()}
+    message = {
+        "type": "object",
+        "properties": {
+            "role": {"type": "string"},
+            "content": {"oneOf": [_TEXT, {"type": "array", "items": part, **_ONE_ONLY}]},
+        },
+        "required": ["content"],
+        "additionalProperties": False,
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "input": {
+                "oneOf": [*one["oneOf"], {"type": "array", "items": one, "minItems": 1}, _NULL],
+                "description": "One or many; texts and images may be mixed.",
+            },
+            "messages": {
+                "type": ["array", "null"],
+                "items": message,
+                **_ONE_ONLY,
+                "description": "One input as a message of a chat, instead of `input`.",
+            },
+            **options,
+        },
+        "additionalProperties": False,
+        # Null counts as not given.
+        "if": {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
+        "then": {"properties": {"input": _NULL}},
+        "else": {"required": ["input"], "properties": {"input": {"not": _NULL}}},
+    }
+    return {
+        "parameters": HEADER_PARAMETERS,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": _EXAMPLE}},
+        },
+    }
+
+
+_NULL = {"type": "null"}
+_TEXT = {"type": "string"}
+_ONE_ONLY = {"minItems": 1, "maxItems": 1}
+_STRING = {"type": "string", "description": "A text, or an image as data URI or URL."}
+_BASE64 = {"type": "string", "format": "byte", "description": "base64, a data URI, or a URL"}
+_URL = {"type": "string", "format": "uri", "description": "http or https, if URL input is on"}
+
+
+def _objects() -> list[dict[str, Any]]:
+    sources = {"text": _TEXT, "image": _BASE64, "url": _URL, "bytes": _BASE64}
+    plain = [_object({name: schema}) for name, schema in sources.items()]
+    return [*plain, *_typed_objects()]
+
+
+def _typed_objects() -> list[dict[str, Any]]:
+    sources = {"text": _TEXT, "image_url": _object({"url": _URL}), "image_base64": _BASE64}
+    return [_object({"type": {"const": name}, name: schema}) for name, schema in sources.items()]
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [*properties],
+        "additionalProperties": False,
+    }
