@@ -208,10 +208,7 @@ def _json_body(body: type[BaseModel], options: Mapping[str, Any]) -> dict[str, A
     schema["properties"]["images"] |= {"minItems": 1, "items": {"oneOf": items}}
     alone = "One image alone, instead of `images`, in any form that one of these may have."
     schema["properties"]["image"] = {"oneOf": items, "description": alone}
-    del schema["required"]
-    # As oneOf it would be two types to generators of clients, of which some then make none.
-    has_images, has_image = {"required": ["images"]}, {"required": ["image"]}
-    return {**schema, "if": has_image, "then": {"not": has_images}, "else": has_images}
+    return _either(schema, "image", "images")
 
 
 def _json_text_body(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +223,16 @@ def _json_text_body(options: Mapping[str, Any]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     schema["properties"]["texts"]["items"] = {"oneOf": [text, item]}
-    return schema
+    alone = "One text alone, instead of `texts`."
+    schema["properties"]["text"] = {"oneOf": [text, item], "description": alone}
+    return _either(schema, "text", "texts")
+
+
+def _either(schema: Mapping[str, Any], one: str, many: str) -> dict[str, Any]:
+    """Require one of two properties."""
+    # As oneOf it would be two types to generators of clients, of which some then make none.
+    has_one, has_many = {"required": [one]}, {"required": [many]}
+    return {**schema, "required": [], "if": has_one, "then": {"not": has_many}, "else": has_many}
 
 
 def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:

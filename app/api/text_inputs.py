@@ -58,6 +58,11 @@ async def read_texts(request: Request, limits: TextLimits) -> TextInput:
             "Content-Type (curl: --json, or -H 'Content-Type: text/plain' --data-raw)"
         )
     refuse_unknown_names((name for name, _ in query), [*VectorOptions.model_fields])
+    if not media_type and body.lstrip().startswith(b"{"):
+        raise UnsupportedMediaTypeError(
+            "for JSON, send Content-Type: application/json; for a text that looks like it, "
+            "Content-Type: text/plain"
+        )
     _check_charset(request.headers.get("content-type", ""))
     text = _decode(body)
     check_texts([text], limits)

@@ -29,6 +29,11 @@ class Batch:
         """Of what it is."""
         return self.tickets[0][0].modality
 
+    @property
+    def queued_at(self) -> float:
+        """Since when the first of them has waited."""
+        return min(job.queued_at for job, _ in self.tickets)
+
 
 class InFlight:
     """The batches that have begun and are not settled, oldest first: that one is running.
@@ -44,9 +49,13 @@ class InFlight:
             "text": RunningMean(_RATE_WEIGHT),
         }
         self._running_since: float | None = None
+        self._last_ran: tuple[Modality, float] = "image", self.last_finished_at
 
     def per_second(self, modality: Modality) -> float:
-        """Return the running mean of the device's rate over recent batches; 0 before the first."""
+        """Return the running mean of the rate over recent batches; 0 before the first.
+
+        It is the rate at which a line gets shorter: with the other line's turns, where there are.
+        """
         return self._rates[modality].value
 
     @property
@@ -69,8 +78,10 @@ class InFlight:
         """Note that the oldest batch has come back: the next one is running, if there is any."""
         batch = self.batches[0]
         running_since = max(batch.begun_at, self.last_finished_at)
+        since = self._others_turn_since(batch, running_since)
         self.last_finished_at = time.monotonic()
-        seconds = max(self.last_finished_at - running_since, 1e-6)
+        self._last_ran = batch.modality, running_since
+        seconds = max(self.last_finished_at - since, 1e-6)
         self._rates[batch.modality].note(len(batch.tickets) / seconds)
         self._running_since = self.last_finished_at if len(self.batches) > 1 else None
 
@@ -81,6 +92,13 @@ class InFlight:
     def give_up(self) -> None:
         """Wait no longer for the running batch; should it come back, it is settled as ever."""
         self._running_since = None
+
+    def _others_turn_since(self, batch: Batch, running_since: float) -> float:
+        """Return since when a batch waited for one of the other line, or else since when it ran."""
+        modality, began_at = self._last_ran
+        if modality == batch.modality or batch.queued_at > self.last_finished_at:
+            return running_since
+        return max(began_at, batch.queued_at)
 
     @property
     def _running_for_s(self) -> float:

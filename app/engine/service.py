@@ -127,6 +127,8 @@ class EmbeddingService:
     def close(self, timeout_s: float) -> None:
         """Finish accepted work within `timeout_s`, fail the rest, end the threads. Blocks."""
         self.batcher.stop(timeout_s)
+        if self.texts is not None:
+            self.texts.close()
         self._preparer.close()
 
     def _images_per_s(self) -> float:

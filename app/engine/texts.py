@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from app.observe.metrics import count_items
 
 # So few characters are tokenised on the event loop, in less time than a thread takes to hear of it.
 _INLINE_CHARACTERS = 1_000
+# Of their own: the event loop's default threads write large answers, too.
+_TOKENIZER_THREADS = 2
 # Some 3 KiB each: what people search for again, and the labels of a classifier.
 _REMEMBERED_VECTORS = 4_096
 
@@ -46,6 +49,7 @@ class TextService:
         self._embedder = embedder
         self._batcher = batcher
         self._vectors = _RecentVectors()
+        self._tokenizers = ThreadPoolExecutor(_TOKENIZER_THREADS, "tokenize")
         self.admission = Admission(
             lambda: batcher.per_second("text"),
             least=2 * embedder.info.max_batch_size,
@@ -60,9 +64,11 @@ class TextService:
         """
         permits = self.admission.admit(len(texts), timeout_s)
         embedded, failed = 0, []
+        tokenizing = Future[list[TokenizedText]]()
         try:
+            tokenizing = self._begin_to_tokenize(texts)
             async with asyncio.timeout(timeout_s):
-                result = await self._embed(texts, permits)
+                result = await self._embed(tokenizing, permits)
             embedded = len(texts)
         except ItemsFailedError as error:
             failed = [item.code for _, item in error.details]
@@ -70,14 +76,23 @@ class TextService:
         except TimeoutError:
             raise DeadlineExceededError("the time for this request ran out") from None
         finally:
-            for index in range(len(texts)):
-                permits.release(index)
+            tokenizing.cancel()  # if it has not begun, it need not
+            # What has begun cannot be interrupted, and keeps the machine busy.
+            tokenizing.add_done_callback(lambda _: _release_all(permits, len(texts)))
             count_items("text", embedded, failed, len(texts) - embedded - len(failed))
         return result
 
-    async def _embed(self, texts: Sequence[str], permits: Permits) -> EmbeddedTexts:
+    def close(self) -> None:
+        """End the threads, once no request is left."""
+        self._tokenizers.shutdown(wait=False)
+
+    async def _embed(
+        self, tokenizing: Future[list[TokenizedText]], permits: Permits
+    ) -> EmbeddedTexts:
         start = time.monotonic()
-        tokenized = await self._tokenize(texts)
+        if not tokenizing.done():
+            await asyncio.wrap_future(tokenizing)
+        tokenized = tokenizing.result()
         stage_s = {"tokenize": time.monotonic() - start}
         vectors = await self._compute(tokenized, permits, stage_s)
         return EmbeddedTexts(
@@ -85,10 +100,12 @@ class TextService:
             stage_s,
         )
 
-    async def _tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return self._embedder.tokenize(texts)
-        return await asyncio.to_thread(self._embedder.tokenize, texts)
+    def _begin_to_tokenize(self, texts: Sequence[str]) -> Future[list[TokenizedText]]:
+        if sum(map(len, texts)) > _INLINE_CHARACTERS:
+            return self._tokenizers.submit(self._embedder.tokenize, texts)
+        done = Future[list[TokenizedText]]()
+        done.set_result(self._embedder.tokenize(texts))
+        return done
 
     async def _compute(
         self, texts: Sequence[TokenizedText], permits: Permits, stage_s: dict[str, float]
@@ -139,6 +156,11 @@ class _RecentVectors:
         if len(self._by_key) > _REMEMBERED_VECTORS:
             self._by_key.popitem(last=False)
         return vector
+
+
+def _release_all(permits: Permits, count: int) -> None:
+    for index in range(count):
+        permits.release(index)
 
 
 def _key(text: TokenizedText) -> bytes:

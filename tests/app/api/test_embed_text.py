@@ -234,3 +234,12 @@ def test_a_text_of_another_encoding_is_not_read_as_another_text(service: Service
         kind = f"text/plain; charset={charset}"
         answer = service.client.post("/embed/text", content=text, headers={"Content-Type": kind})
         assert "utf-8" in refused(answer, 415, "unsupported_media_type")
+
+
+def test_json_that_is_not_called_so_is_no_text(service: ServiceServer) -> None:
+    answer = service.client.post("/embed/text", content=b' {"texts": ["ant"]}')
+    assert "application/json" in refused(answer, 415, "unsupported_media_type")
+    named = service.client.post(
+        "/embed/text", content=b"{ant}", headers={"Content-Type": "text/plain"}
+    )
+    assert named.status_code == 200

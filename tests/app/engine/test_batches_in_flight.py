@@ -265,3 +265,24 @@ def test_the_second_batch_is_given_its_own_time_before_it_is_a_stall(
     now = 59.0 + 20 * 59.0 + 1
     assert batches.stalled
     assert not batches.stalled_for_good
+
+
+def test_the_rate_of_a_line_counts_the_turns_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("app.engine.in_flight.time.monotonic", lambda: now)
+    batches = InFlight()
+    for began_at, finished_at, modality, count in (
+        (1.0, 2.0, "image", 8),  # nobody was before it
+        (2.0, 2.5, "text", 30),  # waited through the images' second
+        (2.5, 3.5, "image", 12),  # and these through the texts' half
+    ):
+        job = Job([], modality=modality, queued_at=0.5)  # type: ignore[arg-type]
+        batches.add(Batch([(job, 0)] * count, begun_at=began_at))
+        now = finished_at
+        batches.finish_oldest()
+        batches.remove_oldest()
+        if finished_at == 2.0:
+            assert batches.per_second("image") == pytest.approx(8.0)
+
+    assert batches.per_second("text") == pytest.approx(20.0)
+    assert batches.per_second("image") == pytest.approx(8.0)

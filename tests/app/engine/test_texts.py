@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from app.engine.batch_queue import BatchQueue
 from app.engine.batcher import Batcher
 from app.engine.job import Job
-from app.engine.protocol import Modality
+from app.engine.protocol import Modality, TokenizedText
 from app.engine.texts import EmbeddedTexts, TextService
 from app.errors import (
     DeadlineExceededError,
@@ -285,3 +285,30 @@ def test_beside_a_batch_in_flight_a_full_line_lets_the_one_go_first_whose_turn_i
     taken += [queue.take_batch(most), queue.take_batch(most)]
 
     assert [batch.modality for batch in taken if batch] == ["image", "text", "image"]
+
+
+def test_texts_whose_caller_has_left_count_while_they_are_tokenised(
+    service: TextService, texts: FakeTextEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    tokenize = texts.tokenize
+
+    def tokenize_slowly(given: Sequence[str]) -> list[TokenizedText]:
+        begun.set()
+        assert gate.wait(WAIT_S)
+        return tokenize(given)
+
+    monkeypatch.setattr(texts, "tokenize", tokenize_slowly)
+
+    async def scenario() -> None:
+        leaving = asyncio.create_task(service.embed(["x" * 2000, "y"], timeout_s=WAIT_S))
+        assert await asyncio.to_thread(begun.wait, WAIT_S)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert service.admission.admitted == 2
+
+    run(scenario)
+    gate.set()
+    service._tokenizers.shutdown(wait=True)
+    assert service.admission.admitted == 0
