@@ -130,8 +130,8 @@ class EmbeddingList(BaseModel):
 def describe_embeddings_request() -> dict[str, Any]:
     """Describe the body of POST /v1/embeddings."""
     options: dict[str, Any] = EmbeddingsOptions.model_json_schema()["properties"]
-    one = {"oneOf": [_STRING, *_objects()]}
-    part = {"oneOf": _typed_objects()}
+    one = {"anyOf": [_STRING, *_objects()]}
+    part = {"anyOf": _typed_objects()}
     message = {
         "type": "object",
         "properties": {
@@ -145,7 +145,7 @@ def describe_embeddings_request() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "input": {
-                "oneOf": [*one["oneOf"], {"type": "array", "items": one, "minItems": 1}, _NULL],
+                "anyOf": [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}, _NULL],
                 "description": "One or many; texts and images may be mixed.",
             },
             "messages": {
@@ -187,13 +187,16 @@ def _objects() -> list[dict[str, Any]]:
 
 def _typed_objects() -> list[dict[str, Any]]:
     sources = {"text": _TEXT, "image_url": _object({"url": _URL}), "image_base64": _BASE64}
-    return [_object({"type": {"const": name}, name: schema}) for name, schema in sources.items()]
+    # Inputs are told by their other key: `type` may be left out.
+    return [
+        _object({name: schema}, type={"enum": [name, None]}) for name, schema in sources.items()
+    ]
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": properties,
-        "required": [*properties],
+        "properties": required | optional,
+        "required": [*required],
         "additionalProperties": False,
     }
