@@ -24,17 +24,18 @@ for number in (signal.SIGUSR1, signal.SIGUSR2):
 # HTTP need. It reads this when torch loads it: docs/performance.md.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+import click
 import structlog
 import typer
 
 from app import __version__, exit_codes
 from app.allocator import configure_allocators
-from app.engine.protocol import NO_TEXTS, Embedder, StartError
+from app.engine.protocol import NO_TEXTS, Embedder, NoTexts, StartError, Towers
 from app.engine.service import EmbeddingService
 from app.engine.towers.catalogue import describe_models
 from app.environment import describe_settings, read_settings, warn_of_unknown_variables
 from app.errors import ServiceError, WorkerDeadError
-from app.main import build_service, create_app, load_model, load_texts
+from app.main import build_service, create_app, load_model, load_texts, load_towers
 from app.observe.logs import configure_logs, flush_logs
 from app.wire.listeners import open_listeners
 from app.wire.open_files import allow_connections
@@ -107,10 +108,14 @@ def serve(
 
 @cli.command()
 def embed(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")
-    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="A .parquet, .npy or .jsonl file.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH...", help="Images, and folders of images.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Texts instead: a .txt, .csv or .jsonl file."),
+    ] = None,
     output: Annotated[
         Literal["pooled", "patches", "both"], typer.Option(help="Which vectors.")
     ] = "pooled",
@@ -123,7 +128,7 @@ def embed(
     ] = False,
     model: Model = None,
 ) -> None:
-    """Embed image files, without HTTP, with the model and limits of the SIGLIP_* variables.
+    """Embed image files or texts, without HTTP, with the model and limits of SIGLIP_* variables.
 
     Rows are in the order of the arguments; of a folder, which is walked, in the order of names. In
     it those files count whose extension is of an accepted format, or that have none and begin like
@@ -133,27 +138,49 @@ def embed(
     An image that fails has no vectors but an error; OUT.errors.jsonl lists them, and the exit code
     is 1. An array has no names: OUT.npy.rows.jsonl has them.
 
+    Of --texts FILE, in UTF-8, each line is a text and its number the id (.txt), or each record with
+    a text and perhaps an id (.csv: columns of these names, else the first; .jsonl: objects, or bare
+    strings). Blank lines are none. Two texts with one id are refused.
+
     An output that exists is not touched without --resume, which goes by path: a file that has
-    changed keeps its vectors (see its sha256). After Ctrl-C, SIGTERM or SIGHUP the output holds
+    changed keeps its vectors (see its sha256). Of texts it goes by id, and one that has changed is
+    embedded anew. After Ctrl-C, SIGTERM or SIGHUP the output holds
     what was computed.
     """
     # Here, since `serve` needs none of it.
-    from app.bulk.pipeline import VectorOptions, images_in_flight
+    from app.bulk.images import Images
+    from app.bulk.pipeline import images_in_flight, texts_in_flight
     from app.bulk.row import BulkError
-    from app.bulk.run import BulkRequest, embed_files
+    from app.bulk.run import BulkRequest, embed_source
+    from app.bulk.source import Source
+    from app.bulk.texts import Texts
 
+    _require_one_source(paths, texts, output)
     settings = read_settings(model=model)
     configure_logs(settings.log_level, settings.log_format)
     warn_of_unknown_variables()
     configure_allocators()
-    options = VectorOptions(output, normalize, settings.max_image_bytes)
-    request = BulkRequest(paths, out, resume, options, frozenset(settings.formats), quiet)
+    if texts is None:
+        formats = frozenset(settings.formats)
+        source: Source = Images(paths or [], formats, settings.max_image_bytes, output, normalize)
+    else:
+        source = Texts(texts, settings.max_text_bytes, normalize)
 
-    def build(embedder: Embedder) -> EmbeddingService:
-        return build_service(embedder, settings, images_in_flight(embedder.info))
+    def load() -> Towers:
+        return Towers(load_model(settings), NO_TEXTS) if texts is None else load_towers(settings)
+
+    def build(towers: Towers) -> EmbeddingService:
+        side = towers.texts
+        return build_service(
+            towers.images,
+            settings,
+            images_in_flight(towers.images.info),
+            side,
+            queue_texts=None if isinstance(side, NoTexts) else texts_in_flight(side.info),
+        )
 
     try:
-        code = embed_files(request, partial(load_model, settings), build)
+        code = embed_source(BulkRequest(source, out, resume, quiet), load, build)
     except BulkError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(exit_codes.BAD_SETTINGS) from None
@@ -231,6 +258,15 @@ def info(
         typer.echo(describe_models())
         return
     typer.echo(describe_settings(read_settings()))
+
+
+def _require_one_source(paths: list[Path] | None, texts: Path | None, output: str) -> None:
+    if not paths and texts is None:
+        raise click.UsageError("Missing argument 'PATH...': name images, or --texts FILE.")
+    if paths and texts is not None:
+        raise click.UsageError("Give images or --texts FILE, not both.")
+    if texts is not None and output != "pooled":
+        raise click.UsageError(f"Texts have no patches: --output {output} is for images.")
 
 
 def _fail_to_start(error: StartError) -> NoReturn:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from app.bulk.pipeline import VectorOptions, images_in_flight
+from app.bulk.images import Images
+from app.bulk.pipeline import images_in_flight
 from app.bulk.row import OutputKind
-from app.bulk.run import BulkRequest, embed_files
-from app.engine.protocol import Embedder
+from app.bulk.run import BulkRequest, embed_source
+from app.engine.protocol import NO_TEXTS, Embedder, Towers
 from app.engine.service import EmbeddingService
 from app.main import build_service
 from app.settings import Settings
@@ -33,17 +34,15 @@ def run_bulk(
     """Embed files, by default with the fake embedder, and return the exit code."""
     settings = Settings(max_image_bytes=max_image_bytes)
 
-    def build(loaded: Embedder) -> EmbeddingService:
-        return build_service(loaded, settings, images_in_flight(loaded.info))
+    def build(loaded: Towers) -> EmbeddingService:
+        return build_service(loaded.images, settings, images_in_flight(loaded.images.info))
 
-    request = BulkRequest(
-        paths if isinstance(paths, list) else [paths],
-        output,
-        resume,
-        VectorOptions(kind, normalize, max_image_bytes),
-        frozenset(settings.formats),
-    )
-    return embed_files(request, load or (lambda: embedder or FakeEmbedder()), build)
+    def load_towers() -> Towers:
+        return Towers(load() if load else embedder or FakeEmbedder(), NO_TEXTS)
+
+    files = paths if isinstance(paths, list) else [paths]
+    source = Images(files, frozenset(settings.formats), max_image_bytes, kind, normalize)
+    return embed_source(BulkRequest(source, output, resume), load_towers, build)
 
 
 def write_colours(folder: Path, reds: range) -> list[Path]:
