@@ -24,7 +24,6 @@ for number in (signal.SIGUSR1, signal.SIGUSR2):
 # HTTP need. It reads this when torch loads it: docs/performance.md.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-import click
 import structlog
 import typer
 
@@ -148,23 +147,18 @@ def embed(
     what was computed.
     """
     # Here, since `serve` needs none of it.
-    from app.bulk.images import Images
     from app.bulk.pipeline import images_in_flight, texts_in_flight
     from app.bulk.row import BulkError
     from app.bulk.run import BulkRequest, embed_source
-    from app.bulk.source import Source
-    from app.bulk.texts import Texts
+    from app.bulk.source import VectorOptions
+    from app.bulk.sources import pick_source
 
-    _require_one_source(paths, texts, output)
     settings = read_settings(model=model)
     configure_logs(settings.log_level, settings.log_format)
     warn_of_unknown_variables()
     configure_allocators()
-    if texts is None:
-        formats = frozenset(settings.formats)
-        source: Source = Images(paths or [], formats, settings.max_image_bytes, output, normalize)
-    else:
-        source = Texts(texts, settings.max_text_bytes, normalize)
+    options = VectorOptions(output, normalize)
+    limits = (settings.max_image_bytes, settings.max_text_bytes)
 
     def load() -> Towers:
         return Towers(load_model(settings), NO_TEXTS) if texts is None else load_towers(settings)
@@ -180,6 +174,7 @@ def embed(
         )
 
     try:
+        source = pick_source(paths, texts, options, frozenset(settings.formats), *limits)
         code = embed_source(BulkRequest(source, out, resume, quiet), load, build)
     except BulkError as error:
         print(error, file=sys.stderr)
@@ -258,15 +253,6 @@ def info(
         typer.echo(describe_models())
         return
     typer.echo(describe_settings(read_settings()))
-
-
-def _require_one_source(paths: list[Path] | None, texts: Path | None, output: str) -> None:
-    if not paths and texts is None:
-        raise click.UsageError("Missing argument 'PATH...': name images, or --texts FILE.")
-    if paths and texts is not None:
-        raise click.UsageError("Give images or --texts FILE, not both.")
-    if texts is not None and output != "pooled":
-        raise click.UsageError(f"Texts have no patches: --output {output} is for images.")
 
 
 def _fail_to_start(error: StartError) -> NoReturn:

@@ -11,8 +11,8 @@ import structlog
 from app.bulk.image_file import ImageFile
 from app.bulk.journal import Journal
 from app.bulk.pipeline import PATIENCE_S, images_in_flight
-from app.bulk.row import BulkError, OutputKind, Row
-from app.bulk.source import Left, pooled_vector
+from app.bulk.row import BulkError, Row
+from app.bulk.source import Left, VectorOptions, pooled_vector
 from app.bulk.walk import FoundFiles, find_files
 from app.engine.protocol import Modality, Towers
 from app.engine.service import EmbeddedImage, EmbeddingService
@@ -31,8 +31,7 @@ class Images:
     paths: Sequence[Path]
     formats: frozenset[str]
     max_image_bytes: int
-    output: OutputKind = "pooled"
-    normalize: bool = True
+    options: VectorOptions
     modality: Modality = "image"
 
     @contextmanager
@@ -75,7 +74,7 @@ class _ImagePiece:
         try:
             embedded = await service.embed(
                 [self._file],
-                patches=self._source.output != "pooled",
+                patches=self._source.options.output != "pooled",
                 partial=False,
                 timeout_s=PATIENCE_S,
             )
@@ -93,10 +92,10 @@ class _ImagePiece:
     def _row(self, image: EmbeddedImage, patch_size: int) -> Row:
         seen, (pooled, patches) = image.seen, image.vectors
         rows, columns = (side // patch_size for side in seen.input_size)
-        if self._source.output == "patches":
+        if self._source.options.output == "patches":
             pooled = None
         else:
-            pooled = pooled_vector(pooled, normalize=self._source.normalize)
+            pooled = pooled_vector(pooled, self._source.options)
         return Row(
             self._name,
             self._file.sha256,

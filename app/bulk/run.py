@@ -53,7 +53,7 @@ def embed_source(
     none, and what `load` raises.
     """
     source = request.source
-    output = Output(request.output, source.output)
+    output = Output(request.output, source.options.output)
     with source.opened(output.own) as found, output.claimed(resume=request.resume):
         towers = load()
         in_flight = source.pieces_in_flight(towers)
@@ -158,8 +158,8 @@ def _origin(towers: Towers, source: Source) -> Origin:
         model=info.model,
         revision=info.revision,
         space=info.space,
-        output=source.output,
-        normalized=source.normalize and source.output != "patches",
+        output=source.options.output,
+        normalized=source.options.normalize and source.options.output != "patches",
         dim=info.dim,
         kind=source.modality,
         text_space=texts.text_space if texts and source.modality == "text" else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,14 @@ from app.bulk.pipeline import Piece
 from app.bulk.row import OutputKind
 from app.engine.forward import unit_vector
 from app.engine.protocol import Float32Array, Modality, Towers
+
+
+@dataclass(frozen=True)
+class VectorOptions:
+    """Which vectors each image or text is to have, and whether pooled ones get length 1."""
+
+    output: OutputKind = "pooled"
+    normalize: bool = True
 
 
 class Left(NamedTuple):
@@ -41,7 +50,7 @@ class Found(Protocol):
 
 
 class Source(Protocol):
-    """Images or texts, and which vectors they are to have."""
+    """Images or texts, where they are, and which vectors they are to have."""
 
     @property
     def modality(self) -> Modality:
@@ -49,13 +58,8 @@ class Source(Protocol):
         ...
 
     @property
-    def output(self) -> OutputKind:
-        """Which vectors."""
-        ...
-
-    @property
-    def normalize(self) -> bool:
-        """Whether pooled ones get length 1."""
+    def options(self) -> VectorOptions:
+        """Which vectors each is to have."""
         ...
 
     def opened(self, own: Iterable[Path]) -> AbstractContextManager[Found]:
@@ -63,10 +67,10 @@ class Source(Protocol):
         ...
 
     def pieces_in_flight(self, towers: Towers) -> int:
-        """Return how many pieces keep a device busy; raises `BulkError` where a tower lacks."""
+        """Return how many pieces keep a device busy; raises `BulkError` where there is no tower."""
         ...
 
 
-def pooled_vector(vector: Float32Array, *, normalize: bool) -> Float32Array:
+def pooled_vector(vector: Float32Array, options: VectorOptions) -> Float32Array:
     """Bring a pooled vector, (dim,), to the length that is asked for."""
-    return unit_vector(vector).astype(np.float32) if normalize else vector
+    return unit_vector(vector).astype(np.float32) if options.normalize else vector

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app.bulk.journal import Journal
 from app.bulk.pipeline import PATIENCE_S, texts_in_flight, texts_per_piece
-from app.bulk.row import BulkError, OutputKind, Row
-from app.bulk.source import Left, pooled_vector
+from app.bulk.row import BulkError, Row
+from app.bulk.source import Left, VectorOptions, pooled_vector
 from app.bulk.text_file import FileText, TextFile, opened_text_file
 from app.engine.protocol import Modality, NoTexts, TextInfo, Towers
 from app.engine.service import EmbeddingService
@@ -23,8 +23,7 @@ class Texts:
 
     path: Path
     max_text_bytes: int
-    normalize: bool = True
-    output: OutputKind = "pooled"
+    options: VectorOptions
     modality: Modality = "text"
 
     @contextmanager
@@ -63,7 +62,7 @@ class FoundTexts:
         left = self.names.keys() - done
         texts, count = self._texts(left), texts_per_piece(_require_info(towers))
         pieces = iter(lambda: list(islice(texts, count)), [])
-        return Left(len(left), (_TextPiece(some, self._source.normalize) for some in pieces))
+        return Left(len(left), (_TextPiece(some, self._source.options) for some in pieces))
 
     def _texts(self, wanted: Iterable[str]) -> Iterator[FileText]:
         """Go through some texts; a file that grows meanwhile has no more than it had."""
@@ -73,9 +72,9 @@ class FoundTexts:
 class _TextPiece:
     """Some texts, embedded together."""
 
-    def __init__(self, texts: Sequence[FileText], normalize: bool) -> None:
+    def __init__(self, texts: Sequence[FileText], options: VectorOptions) -> None:
         self._texts = texts
-        self._normalize = normalize
+        self._options = options
 
     async def embed(self, service: EmbeddingService) -> list[Row]:
         """Embed them; a bad one fails alone."""
@@ -106,7 +105,7 @@ class _TextPiece:
             text=str(text.text),
             tokens=embedded.tokens,
             truncated=embedded.truncated,
-            embedding=pooled_vector(embedded.vector, normalize=self._normalize),
+            embedding=pooled_vector(embedded.vector, self._options),
         )
 
 

@@ -9,15 +9,19 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from app.bulk.images import Images
-from app.bulk.pipeline import images_in_flight
+from app.bulk.pipeline import images_in_flight, texts_in_flight
 from app.bulk.row import OutputKind
 from app.bulk.run import BulkRequest, embed_source
-from app.engine.protocol import NO_TEXTS, Embedder, Towers
+from app.bulk.source import VectorOptions
+from app.bulk.texts import Texts
+from app.engine.protocol import NO_TEXTS, Embedder, NoTexts, TextEmbedder, Towers
 from app.engine.service import EmbeddingService
 from app.main import build_service
 from app.settings import Settings
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.images import Colour, plain_png
+
+RAW = VectorOptions(normalize=False)
 
 
 def run_bulk(
@@ -41,7 +45,9 @@ def run_bulk(
         return Towers(load() if load else embedder or FakeEmbedder(), NO_TEXTS)
 
     files = paths if isinstance(paths, list) else [paths]
-    source = Images(files, frozenset(settings.formats), max_image_bytes, kind, normalize)
+    source = Images(
+        files, frozenset(settings.formats), max_image_bytes, VectorOptions(kind, normalize)
+    )
     return embed_source(BulkRequest(source, output, resume), load_towers, build)
 
 
@@ -93,3 +99,25 @@ def names_of(rows: list[dict[str, Any]]) -> list[str]:
 def reds_of(rows: list[dict[str, Any]]) -> list[float]:
     """Return the first number of each vector, which is the fake's red."""
     return [row["embedding"][0] for row in rows]
+
+
+def run_texts(
+    path: Path,
+    output: Path,
+    texts: TextEmbedder | NoTexts,
+    *,
+    images: Embedder | None = None,
+    options: VectorOptions = RAW,
+    resume: bool = False,
+    max_text_bytes: int = 1000,
+) -> int:
+    """Embed the texts of a file and return the exit code."""
+
+    def build(loaded: Towers) -> EmbeddingService:
+        assert not isinstance(loaded.texts, NoTexts)
+        queue = texts_in_flight(loaded.texts.info)
+        return build_service(loaded.images, Settings(), 1, loaded.texts, queue_texts=queue)
+
+    source = Texts(path, max_text_bytes, options)
+    towers = Towers(images or FakeEmbedder(), texts)
+    return embed_source(BulkRequest(source, output, resume), lambda: towers, build)
