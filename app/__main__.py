@@ -201,7 +201,7 @@ def search(
 ) -> None:
     """Find the images of a Parquet file of vectors that are nearest to an image or a text.
 
-    Prints rank, score and path, the nearest first: a table on a terminal, JSON lines elsewhere. The
+    Prints rank, score and path (of captions the id), the nearest first: a table on a terminal, JSON lines elsewhere. The
     score is the cosine, 1 for the same image. All vectors are looked at, and nothing but a part of
     them is in memory. Images without a vector are left out.
 

@@ -118,6 +118,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
     for row in rows:
         group.append(row)
         size += sum(part.nbytes for part in (row.embedding, row.patches) if part is not None)
+        size += len(row.text or "")
         if len(group) >= _GROUP_ROWS or size >= _GROUP_BYTES:
             yield group
             group, size = [], 0

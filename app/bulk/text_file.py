@@ -153,6 +153,8 @@ def _read_csv(lines: Iterator[_Line]) -> Iterator[FileText]:
             if first and "text" in names:
                 text_column = names.index("text")
                 id_column = names.index("id") if "id" in names else -1
+            elif first and "id" in names:
+                raise _UnreadableLineError("a header that names id must name a column text too")
             elif record:
                 text_id = record[id_column] if 0 <= id_column < len(record) else ""
                 missing = InvalidParameterError("the line has no text: it has too few columns")

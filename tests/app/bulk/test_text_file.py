@@ -117,6 +117,7 @@ def test_a_csv_file_without_header_has_its_texts_first(tmp_path: Path) -> None:
     ("data", "said"),
     [
         (b'text\n"a cat\na dog\n', "line 2 is no CSV"),
+        (b"id,caption\na,a cat\n", "must name a column text"),
         (b"text\na c\xffat\n", "line 2 is not UTF-8"),
         (b"text\n" + b"x" * 300, "line 2 has more than 256 bytes"),
         ("text\na cat".encode("utf-16"), "is in UTF-16: save it as UTF-8"),
