@@ -201,9 +201,9 @@ def search(
 ) -> None:
     """Find the images of a Parquet file of vectors that are nearest to an image or a text.
 
-    Prints rank, score and path (of captions the id), the nearest first: a table on a terminal, JSON lines elsewhere. The
-    score is the cosine, 1 for the same image. All vectors are looked at, and nothing but a part of
-    them is in memory. Images without a vector are left out.
+    Prints rank, score and path (of captions the id), the nearest first: a table on a terminal, JSON
+    lines elsewhere. The score is the cosine, 1 for the same image. All vectors are looked at, and
+    nothing but a part of them is in memory. Images without a vector are left out.
 
     The model of the SIGLIP_* variables must be the one that the file was embedded with. Logs go to
     standard error, from level warning on if SIGLIP_LOG_LEVEL does not say.
