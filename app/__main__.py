@@ -29,7 +29,7 @@ import typer
 
 from app import __version__, exit_codes
 from app.allocator import configure_allocators
-from app.engine.protocol import NO_TEXTS, Embedder, StartError
+from app.engine.protocol import NO_TEXTS, Embedder, NoTexts, StartError, Towers
 from app.engine.service import EmbeddingService
 from app.engine.towers.catalogue import describe_models
 from app.environment import (
@@ -39,7 +39,7 @@ from app.environment import (
     warn_of_unknown_variables,
 )
 from app.errors import ServiceError, WorkerDeadError
-from app.main import build_service, create_app, load_model, load_texts
+from app.main import build_service, create_app, load_model, load_texts, load_towers
 from app.observe.logs import configure_logs, flush_logs
 from app.wire.listeners import open_listeners
 from app.wire.open_files import allow_connections
@@ -112,10 +112,14 @@ def serve(
 
 @cli.command()
 def embed(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")
-    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="A .parquet, .npy or .jsonl file.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH...", help="Images, and folders of images.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Texts instead: a .txt, .csv or .jsonl file."),
+    ] = None,
     output: Annotated[
         Literal["pooled", "patches", "both"], typer.Option(help="Which vectors.")
     ] = "pooled",
@@ -128,7 +132,7 @@ def embed(
     ] = False,
     model: Model = None,
 ) -> None:
-    """Embed image files, without HTTP, with the model and limits of the SIGLIP_* variables.
+    """Embed image files or texts, without HTTP, with the model and limits of SIGLIP_* variables.
 
     Rows are in the order of the arguments; of a folder, which is walked, in the order of names. In
     it those files count whose extension is of an accepted format, or that have none and begin like
@@ -138,27 +142,45 @@ def embed(
     An image that fails has no vectors but an error; OUT.errors.jsonl lists them, and the exit code
     is 1. An array has no names: OUT.npy.rows.jsonl has them.
 
+    Of --texts FILE, in UTF-8, each line is a text and its number the id (.txt), or each record with
+    a text and perhaps an id (.csv: columns of these names, else the first; .jsonl: objects, or bare
+    strings). Blank lines are none. Two texts with one id are refused.
+
     An output that exists is not touched without --resume, which goes by path: a file that has
-    changed keeps its vectors (see its sha256). After Ctrl-C, SIGTERM or SIGHUP the output holds
+    changed keeps its vectors (see its sha256). Of texts it goes by id, and one that has changed is
+    embedded anew. After Ctrl-C, SIGTERM or SIGHUP the output holds
     what was computed.
     """
     # Here, since `serve` needs none of it.
-    from app.bulk.pipeline import VectorOptions, images_in_flight
+    from app.bulk.pipeline import images_in_flight, texts_in_flight
     from app.bulk.row import BulkError
-    from app.bulk.run import BulkRequest, embed_files
+    from app.bulk.run import BulkRequest, embed_source
+    from app.bulk.source import VectorOptions
+    from app.bulk.sources import pick_source
 
     settings = read_settings(model=model)
     configure_logs(settings.log_level, settings.log_format)
     warn_of_unknown_variables()
     configure_allocators()
-    options = VectorOptions(output, normalize, settings.max_image_bytes)
-    request = BulkRequest(paths, out, resume, options, frozenset(settings.formats), quiet)
+    options = VectorOptions(output, normalize)
+    limits = (settings.max_image_bytes, settings.max_text_bytes)
 
-    def build(embedder: Embedder) -> EmbeddingService:
-        return build_service(embedder, settings, images_in_flight(embedder.info))
+    def load() -> Towers:
+        return Towers(load_model(settings), NO_TEXTS) if texts is None else load_towers(settings)
+
+    def build(towers: Towers) -> EmbeddingService:
+        side = towers.texts
+        return build_service(
+            towers.images,
+            settings,
+            images_in_flight(towers.images.info),
+            side,
+            queue_texts=None if isinstance(side, NoTexts) else texts_in_flight(side.info),
+        )
 
     try:
-        code = embed_files(request, partial(load_model, settings), build)
+        source = pick_source(paths, texts, options, frozenset(settings.formats), *limits)
+        code = embed_source(BulkRequest(source, out, resume, quiet), load, build)
     except BulkError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(exit_codes.BAD_SETTINGS) from None
@@ -184,9 +206,9 @@ def search(
 ) -> None:
     """Find the images of a Parquet file of vectors that are nearest to an image or a text.
 
-    Prints rank, score and path, the nearest first: a table on a terminal, JSON lines elsewhere. The
-    score is the cosine, 1 for the same image. All vectors are looked at, and nothing but a part of
-    them is in memory. Images without a vector are left out.
+    Prints rank, score and path (of captions the id), the nearest first: a table on a terminal, JSON
+    lines elsewhere. The score is the cosine, 1 for the same image. All vectors are looked at, and
+    nothing but a part of them is in memory. Images without a vector are left out.
 
     The model of the SIGLIP_* variables must be the one that the file was embedded with. Logs go to
     standard error, from level warning on if SIGLIP_LOG_LEVEL does not say.

@@ -184,8 +184,12 @@ def build_service(
     settings: Settings,
     queue_images: int | None = None,
     texts: TextEmbedder | NoTexts = NO_TEXTS,
+    queue_texts: int | None = None,
 ) -> EmbeddingService:
-    """Put the engine around a model; `queue_images` are for a caller who makes its own queue."""
+    """Put the engine around a model.
+
+    `queue_images` and `queue_texts` are for a caller who makes its own queue.
+    """
     _log.info("ready", **vars(embedder.info))
     return EmbeddingService(
         embedder,
@@ -198,6 +202,7 @@ def build_service(
         decode_fast=settings.decode == "fast",
         max_wait_s=settings.max_wait_ms / 1000,
         queue_images=queue_images or _number(settings.queue_images),
+        queue_texts=queue_texts,
         decode_memory=settings.decode_memory,
         texts=texts,
     )

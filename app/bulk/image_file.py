@@ -4,7 +4,9 @@ import errno
 import hashlib
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from app.errors import FileUnreadableError
 
@@ -34,10 +36,18 @@ class ImageFile:
 
 def read_start(path: str | Path, count: int) -> bytes:
     """Return the first bytes of a regular file; raises `FileUnreadableError`, `OSError`."""
-    _require_regular(os.stat(path))  # noqa: PTH116 # opening a device may do something
-    with open(path, "rb", opener=_open_at_once) as file:
-        _require_regular(os.fstat(file.fileno()))  # it may be another one by now
+    with open_regular_file(path) as file:
         return file.read(count)
+
+
+def open_regular_file(path: str | Path) -> BinaryIO:
+    """Open a file to read that is no pipe or device; raises `FileUnreadableError`, `OSError`."""
+    _require_regular(os.stat(path))  # noqa: PTH116 # opening a device may do something
+    with ExitStack() as unless_regular:
+        file = unless_regular.enter_context(open(path, "rb", opener=_open_at_once))
+        _require_regular(os.fstat(file.fileno()))  # it may be another one by now
+        unless_regular.pop_all()
+        return file
 
 
 def _require_regular(status: os.stat_result) -> None:

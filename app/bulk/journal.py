@@ -20,41 +20,42 @@ from app.engine.protocol import Float32Array
 
 
 class Journal:
-    """The rows by path, the latest of each; only their places in the file are kept in memory."""
+    """The rows by name, the latest of each; only their places in the file are kept in memory."""
 
     def __init__(self, reading: BinaryIO, appending: FileIO, origin: Origin) -> None:
         self._reading = reading
         self._appending = appending
         self._dim = origin.dim
+        self._name_column = origin.name_column
         self._places: dict[str, int] = {}
         self._failed: set[str] = set()
         self._end = 0
         self._find_rows(origin)
 
-    def __contains__(self, path: str) -> bool:
-        """Whether there is a row for this path."""
-        return path in self._places
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a row for this name."""
+        return name in self._places
 
-    def is_done(self, path: str) -> bool:
-        """Whether there is a row with vectors for this path."""
-        return path in self._places and path not in self._failed
+    def is_done(self, name: str) -> bool:
+        """Whether there is a row with vectors for this name."""
+        return name in self._places and name not in self._failed
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the paths of all rows."""
+        """Go through the names of all rows."""
         return iter(self._places)
 
     def append(self, row: Row) -> None:
         """Write one row, for whoever comes after this process; raises `OSError`."""
-        line = _to_line(row)
+        line = _to_line(row, self._name_column)
         written = 0
         while written < len(line):
             written += self._appending.write(line[written:])
-        self._note(row.path, failed=row.error is not None)
+        self._note(row.name, failed=row.error is not None)
         self._end += len(line)
 
-    def read(self, path: str) -> Row:
-        """Return the row of one path."""
-        self._reading.seek(self._places[path])
+    def read(self, name: str) -> Row:
+        """Return the row of one name."""
+        self._reading.seek(self._places[name])
         return _from_values(orjson.loads(self._reading.readline()), self._dim)
 
     def _find_rows(self, origin: Origin) -> None:
@@ -71,18 +72,18 @@ class Journal:
                 break
             try:
                 values = orjson.loads(line)
-                self._note(values["path"], failed=values["error"] is not None)
+                self._note(values[self._name_column], failed=values["error"] is not None)
             except (KeyError, TypeError, ValueError):
                 raise damaged from None
             self._end += len(line)
         self._appending.truncate(self._end)
 
-    def _note(self, path: str, *, failed: bool) -> None:
-        self._places[path] = self._end
+    def _note(self, name: str, *, failed: bool) -> None:
+        self._places[name] = self._end
         if failed:
-            self._failed.add(path)
+            self._failed.add(name)
         else:
-            self._failed.discard(path)
+            self._failed.discard(name)
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def start_journal(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
     try:
         with new.open("wb") as file:
             file.write(orjson.dumps(origin.values(), option=orjson.OPT_APPEND_NEWLINE))
-            file.writelines(map(_to_line, rows))
+            file.writelines(_to_line(row, origin.name_column) for row in rows)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
@@ -109,11 +110,13 @@ def start_journal(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
         new.unlink(missing_ok=True)
 
 
-def _to_line(row: Row) -> bytes:
+def _to_line(row: Row, name_column: str) -> bytes:
     values: dict[str, Any] = vars(row) | {
+        name_column: row.name,
         "embedding": _to_text(row.embedding),
         "patches": _to_text(row.patches),
     }
+    del values["name"]
     return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -125,8 +128,8 @@ def _to_text(vectors: Float32Array | None) -> str | None:
 
 def _from_values(values: dict[str, Any], dim: int) -> Row:
     embedding, patches, grid = values["embedding"], values["patches"], values["grid"]
-    return Row(
-        **values
+    return Row.from_values(
+        values
         | {
             "grid": grid and tuple(grid),
             "embedding": embedding and _from_text(embedding),

@@ -1,4 +1,4 @@
-"""Output as JSON lines: an object for each image, with its vectors as numbers."""
+"""Output as JSON lines: an object for each image or text, with its vectors as numbers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import orjson
 
-from app.bulk.row import COLUMNS, Origin, Row
+from app.bulk.row import ABOUT, Origin, Row
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
 def write(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
     """Write all rows; each line also says where its vectors come from."""
-    columns = COLUMNS[origin.output]
     with path.open("wb") as file:
         for row in rows:
-            file.write(to_line(row, columns, origin))
+            file.write(to_line(row, origin.columns, origin))
 
 
 def read(path: Path) -> tuple[Origin, Iterator[Row]]:
@@ -36,15 +35,15 @@ def to_line(row: Row, columns: Sequence[str], origin: Origin) -> bytes:
 def from_line(line: bytes) -> Row:
     """Read the columns that a line has."""
     values: dict[str, Any] = orjson.loads(line)
-    return Row(
-        path=values["path"],
-        sha256=values["sha256"],
-        width=values["width"],
-        height=values["height"],
-        grid=tuple(grid) if (grid := values.get("grid")) else None,
-        embedding=np.array(row, np.float32) if (row := values.get("embedding")) else None,
-        patches=np.array(rows, np.float32) if (rows := values.get("patches")) else None,
-        error=values.get("error"),
+    about = ABOUT["text" if values.get("kind") == "text" else "image"]
+    return Row.from_values(
+        {column: values[column] for column in about}
+        | {
+            "grid": tuple(grid) if (grid := values.get("grid")) else None,
+            "embedding": np.array(row, np.float32) if (row := values.get("embedding")) else None,
+            "patches": np.array(rows, np.float32) if (rows := values.get("patches")) else None,
+            "error": values.get("error"),
+        }
     )
 
 

@@ -1,4 +1,4 @@
-"""Output as one npy array of the images that have vectors, with their paths in a file beside it."""
+"""Output as one npy array of all that have vectors, with their names in a file beside it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,10 +11,8 @@ import orjson
 from numpy.lib import format as npy_format
 
 from app.bulk.jsonl import from_line, to_line
-from app.bulk.row import BulkError, Origin, Row
+from app.bulk.row import ABOUT, BulkError, Origin, Row
 from app.engine.protocol import Float32Array
-
-_COLUMNS = ("path", "sha256", "width", "height", "grid")
 
 
 def names_path(path: Path) -> Path:
@@ -28,12 +26,13 @@ def write(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
     first = next(good, None)
     empty = (origin.dim,) if origin.output == "pooled" else (0, origin.dim)
     shape = empty if first is None else _vectors(first).shape
+    columns = (*ABOUT[origin.kind], *(("grid",) if origin.kind == "image" else ()))
     images = 0
     with path.open("wb") as file, names_path(path).open("wb") as names:
         _write_head(file, 0, shape)
         for row in chain([first] if first else [], good):
             file.write(np.ascontiguousarray(_vectors(row), "<f4").data)
-            names.write(to_line(row, _COLUMNS, origin))
+            names.write(to_line(row, columns, origin))
             images += 1
         file.seek(0)
         _write_head(file, images, shape)  # of the same length: numpy leaves room for the number
@@ -64,7 +63,7 @@ def _rows(names: Path, vectors: Float32Array, origin: Origin) -> Iterator[Row]:
 def _vectors(row: Row) -> Float32Array:
     vectors = row.patches if row.embedding is None else row.embedding
     if vectors is None:
-        raise BulkError(f"{row.path} has neither vectors nor an error")
+        raise BulkError(f"{row.name} has neither vectors nor an error")
     return vectors
 
 

@@ -105,7 +105,11 @@ class Output:
     def publish(self, origin: Origin, rows: Iterable[Row]) -> None:
         """Write all files beside their places and then put each in its place, the output last."""
         with (self._work / self._errors.name).open("wb") as errors:
-            self._format.write(self._work / self.path.name, origin, _noting_errors(rows, errors))
+            self._format.write(
+                self._work / self.path.name,
+                origin,
+                _noting_errors(rows, errors, origin.name_column),
+            )
         for file in self.files:
             staged = self._work / file.name
             _reach_disk(staged)
@@ -147,10 +151,10 @@ def _pick_format(path: Path) -> Format:
     return parquet
 
 
-def _noting_errors(rows: Iterable[Row], errors: BinaryIO) -> Iterator[Row]:
+def _noting_errors(rows: Iterable[Row], errors: BinaryIO, name_column: str) -> Iterator[Row]:
     for row in rows:
         if row.error is not None:
-            noted = {"path": row.path, "error": row.error, "message": row.message}
+            noted = {name_column: row.name, "error": row.error, "message": row.message}
             errors.write(orjson.dumps(noted, option=orjson.OPT_APPEND_NEWLINE))
         yield row
 

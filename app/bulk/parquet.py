@@ -1,4 +1,4 @@
-"""Output as a Parquet file: a row for each image, where they come from in the file's metadata.
+"""Output as a Parquet file: a row for each image or text, its origin in the metadata.
 
 Vectors lie in a row group as they lie in memory, so that a search reads them at the speed of a
 copy (app/search/plain_vectors.py): uncompressed, which loses nothing since float32 numbers hardly
@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.bulk.row import COLUMNS, Origin, Row
+from app.bulk.row import Origin, Row
 from app.engine.protocol import Float32Array
 
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 32 * 2**20
-_COMPRESSION = MappingProxyType({"path": "snappy", "sha256": "snappy", "error": "snappy"})
+_COMPRESSION = MappingProxyType(dict.fromkeys(("path", "sha256", "id", "text", "error"), "snappy"))
 
 
 def write(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
@@ -51,11 +51,13 @@ def _rows(path: Path, origin: Origin) -> Iterator[Row]:
             plain = [name for name in batch.schema.names if name not in ("embedding", "patches")]
             for index, values in enumerate(batch.select(plain).to_pylist()):
                 grid = values.pop("grid", None)
-                yield Row(
-                    **values,
-                    grid=grid and tuple(grid),
-                    embedding=_vectors(batch, "embedding", index),
-                    patches=_patches(batch, index, origin.dim),
+                yield Row.from_values(
+                    values
+                    | {
+                        "grid": grid and tuple(grid),
+                        "embedding": _vectors(batch, "embedding", index),
+                        "patches": _patches(batch, index, origin.dim),
+                    }
                 )
 
 
@@ -78,6 +80,10 @@ def _schema(origin: Origin) -> Any:
     types = {
         "path": pa.string(),
         "sha256": pa.string(),
+        "id": pa.string(),
+        "text": pa.string(),
+        "tokens": pa.int32(),
+        "truncated": pa.bool_(),
         "width": pa.int32(),
         "height": pa.int32(),
         "embedding": vector,
@@ -88,7 +94,7 @@ def _schema(origin: Origin) -> Any:
     metadata = {
         name: "" if value is None else str(value) for name, value in origin.values().items()
     }
-    return pa.schema([(name, types[name]) for name in COLUMNS[origin.output]], metadata)
+    return pa.schema([(name, types[name]) for name in origin.columns], metadata)
 
 
 def origin_of(file: pq.ParquetFile) -> Origin:
@@ -99,6 +105,7 @@ def origin_of(file: pq.ParquetFile) -> Origin:
         texts
         | {
             "revision": texts["revision"] or None,
+            "text_space": texts.get("text_space") or None,
             "normalized": texts["normalized"] == "True",
             "dim": int(texts["dim"]),
         }
@@ -111,6 +118,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
     for row in rows:
         group.append(row)
         size += sum(part.nbytes for part in (row.embedding, row.patches) if part is not None)
+        size += len(row.text or "")
         if len(group) >= _GROUP_ROWS or size >= _GROUP_BYTES:
             yield group
             group, size = [], 0

@@ -1,23 +1,24 @@
-"""Files through the service, as many at once as keep the device busy; each becomes a row."""
+"""Pieces of work through the service, as many at once as keep the device busy; each becomes rows.
+
+A piece is an image file, or some texts that are a batch or more.
+"""
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
-import numpy as np
+from app.bulk.row import Row
+from app.engine.protocol import ModelInfo, TextInfo
+from app.engine.service import EmbeddingService
+from app.errors import DeadlineExceededError, ServiceError
 
-from app.bulk.image_file import ImageFile
-from app.bulk.row import OutputKind, Row
-from app.engine.forward import unit_vector
-from app.engine.protocol import ModelInfo
-from app.engine.service import EmbeddedImage, EmbeddingService
-from app.errors import DeadlineExceededError, ItemsFailedError, ServiceError
-
-# Two batches on the device or about to be, and as many images that are being prepared meanwhile.
+# Two batches on the device or about to be, and as many that are being prepared meanwhile.
 _BATCHES_IN_FLIGHT = 4
+# Fewer texts would be tokenised and awaited more often than is free.
+_LEAST_TEXTS = 64
 # Nobody waits for one image; what does not answer at all ends in a standstill.
-_PATIENCE_S = 365 * 24 * 3600.0
+PATIENCE_S = 365 * 24 * 3600.0
 # Looks, not seconds on a clock: they do not go on while the process is stopped.
 _LOOK_EVERY_S = 1.0
 _STANDSTILL_LOOKS = 300
@@ -28,39 +29,51 @@ def images_in_flight(info: ModelInfo) -> int:
     return _BATCHES_IN_FLIGHT * info.max_batch_size + (os.cpu_count() or 1)
 
 
-@dataclass(frozen=True)
-class VectorOptions:
-    """Which vectors each image is to have, and how many bytes its file may have."""
+def texts_per_piece(info: TextInfo) -> int:
+    """Return how many texts are given to the service together: full batches."""
+    return -(-_LEAST_TEXTS // info.max_batch_size) * info.max_batch_size
 
-    output: OutputKind
-    normalize: bool
-    max_image_bytes: int
+
+def texts_in_flight(info: TextInfo) -> int:
+    """Return how many texts are to be tokenised, computed and written at one time."""
+    return _BATCHES_IN_FLIGHT * texts_per_piece(info)
+
+
+class Piece(Protocol):
+    """Something to embed."""
+
+    async def embed(self, service: EmbeddingService) -> Sequence[Row]:
+        """Return its rows, also of what has failed; raises `WorkerDeadError`."""
+        ...
+
+    def fail(self, error: ServiceError) -> Sequence[Row]:
+        """Return the rows of what has been given up."""
+        ...
 
 
 class Pipeline:
-    """Embeds files; `keep` gets each row as soon as there is one, in no particular order."""
+    """Embeds pieces, some at a time; `keep` gets each row when there is one, in any order."""
 
     def __init__(
-        self, service: EmbeddingService, options: VectorOptions, keep: Callable[[Row], None]
+        self, service: EmbeddingService, in_flight: int, keep: Callable[[Row], None]
     ) -> None:
         self._service = service
-        self._options = options
+        self._in_flight = in_flight
         self._keep = keep
         self._workers: list[asyncio.Task[None]] = []
         self._waits: set[asyncio.Timeout] = set()
         self._kept = 0
 
-    async def run(self, files: Mapping[str, str]) -> None:
-        """Embed all files, or until `stop`.
+    async def run(self, left: Iterator[Piece]) -> None:
+        """Embed all pieces, or until `stop`.
 
         A bad image is a row with an error, and so is one whose file or decoder hangs, in the end.
         Raises `WorkerDeadError` when nothing more will be computed, and what `keep` raises.
         """
-        left = iter(files.items())
         looking = asyncio.create_task(self._end_standstills())
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(images_in_flight(self._service.info)):
+                for _ in range(self._in_flight):
                     self._workers.append(group.create_task(self._work(left)))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -72,10 +85,11 @@ class Pipeline:
         for worker in self._workers:
             worker.cancel()
 
-    async def _work(self, left: Iterator[tuple[str, str]]) -> None:
-        for name, path in left:
-            self._keep(await self._embed(name, path))
-            self._kept += 1
+    async def _work(self, left: Iterator[Piece]) -> None:
+        for piece in left:
+            for row in await self._embed(piece):
+                self._keep(row)
+                self._kept += 1
 
     async def _end_standstills(self) -> None:
         """Give up all that has begun when none of it ends for minutes."""
@@ -88,43 +102,15 @@ class Pipeline:
                 for wait in self._waits:
                     wait.reschedule(0)
 
-    async def _embed(self, name: str, path: str) -> Row:
-        file = ImageFile(path, self._options.max_image_bytes)
-        outcome = await self._outcome(file)
-        if isinstance(outcome, ServiceError):
-            return Row(name, file.sha256, error=outcome.code, message=outcome.message)
-        return self._row(name, file.sha256, outcome)
-
-    async def _outcome(self, file: ImageFile) -> EmbeddedImage | ServiceError:
-        patches = self._options.output != "pooled"
+    async def _embed(self, piece: Piece) -> Sequence[Row]:
         wait = asyncio.timeout(None)
         try:
             async with wait:
                 self._waits.add(wait)
-                embedded = await self._service.embed(
-                    [file], patches=patches, partial=False, timeout_s=_PATIENCE_S
-                )
-        except ItemsFailedError as failed:
-            return failed.details[0][1]
+                return await piece.embed(self._service)
         except TimeoutError:
-            return DeadlineExceededError("it was given up: no image was done for minutes")
+            return piece.fail(
+                DeadlineExceededError("it was given up: nothing was done for minutes")
+            )
         finally:
             self._waits.discard(wait)
-        return embedded.outcomes[0]
-
-    def _row(self, name: str, sha256: str | None, image: EmbeddedImage) -> Row:
-        seen, (pooled, patches) = image.seen, image.vectors
-        rows, columns = (side // self._service.info.patch_size for side in seen.input_size)
-        if self._options.output == "patches":
-            pooled = None
-        elif self._options.normalize:
-            pooled = unit_vector(pooled).astype(np.float32)
-        return Row(
-            name,
-            sha256,
-            seen.width,
-            seen.height,
-            grid=None if patches is None else (rows, columns),
-            embedding=pooled,
-            patches=patches,
-        )

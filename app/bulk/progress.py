@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from app.bulk.left_out import LeftOut
+from app.engine.protocol import Modality
 from app.observe.logs import redirected_logs
 
 _log = structlog.get_logger(__name__)
@@ -30,17 +31,18 @@ _LOG_EVERY_S = 10.0
 
 
 class Tally:
-    """Images that are done, and how many of them failed; seconds since the first began."""
+    """Images or texts that are done, and how many failed; seconds since the first began."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, modality: Modality = "image") -> None:
         self.total = total
-        self.images = 0
+        self.noun = f"{modality}s"
+        self.done = 0
         self.failed = 0
         self._started_at = time.monotonic()
 
     def count(self, *, failed: bool) -> None:
-        """Count one image."""
-        self.images += 1
+        """Count one."""
+        self.done += 1
         self.failed += failed
 
     @property
@@ -49,19 +51,23 @@ class Tally:
         return time.monotonic() - self._started_at
 
     @property
-    def images_per_s(self) -> float:
+    def per_s(self) -> float:
         """Mean rate until now."""
-        return self.images / max(self.seconds, 1e-9)
+        return self.done / max(self.seconds, 1e-9)
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+        super().__init__()
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.1f} images/s", style="progress.data.speed")
+        return Text(f"{task.speed or 0:.1f} {self._noun}/s", style="progress.data.speed")
 
 
 @contextmanager
 def shown_progress(tally: Tally, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Show a tally for the block's length, unless `quiet`; call the result after each image."""
+    """Show a tally for the block's length, unless `quiet`; call the result after each."""
     console = _console()
     if quiet:
         yield lambda: None
@@ -70,7 +76,7 @@ def shown_progress(tally: Tally, *, quiet: bool = False) -> Iterator[Callable[[]
             Progress(
                 BarColumn(),
                 MofNCompleteColumn(),
-                _Rate(),
+                _Rate(tally.noun),
                 TimeRemainingColumn(),
                 TextColumn("left, {task.fields[failed]} failed"),
                 console=console,
@@ -79,19 +85,22 @@ def shown_progress(tally: Tally, *, quiet: bool = False) -> Iterator[Callable[[]
             redirected_logs(_AboveBar(bar.console)),
         ):
             task = bar.add_task("", total=tally.total, failed=0)
-            yield lambda: bar.update(task, completed=tally.images, failed=tally.failed)
+            yield lambda: bar.update(task, completed=tally.done, failed=tally.failed)
     else:
         yield _log_now_and_then(tally)
 
 
-def tell_result(tally: Tally, left_out: LeftOut, output: Path, *, in_output: int) -> None:
-    """Say what this run has done, what it left out, and how many rows the output has now."""
+def tell_result(tally: Tally, left_out: LeftOut | None, output: Path, *, in_output: int) -> None:
+    """Say what this run has done, what it left out, and how many rows the output has now.
+
+    Nothing is said of what was left out where there are no folders.
+    """
     console = _console()
     if console.is_terminal:
-        reasons = left_out.in_words()
+        reasons = left_out.in_words() if left_out else ""
         console.print(
-            f"{tally.images} images, {tally.failed} failed, {tally.seconds:.1f} s,"
-            f" {tally.images_per_s:.1f} images/s; {in_output} in {output}"
+            f"{tally.done} {tally.noun}, {tally.failed} failed, {tally.seconds:.1f} s,"
+            f" {tally.per_s:.1f} {tally.noun}/s; {in_output} in {output}"
             + (f"; left out: {reasons}" if reasons else ""),
             highlight=False,
             markup=False,
@@ -100,15 +109,12 @@ def tell_result(tally: Tally, left_out: LeftOut, output: Path, *, in_output: int
         return
     _log.info(
         "embedded",
-        images=tally.images,
         failed=tally.failed,
         seconds=round(tally.seconds, 2),
-        images_per_s=round(tally.images_per_s, 1),
         output=str(output),
         rows=in_output,
-        left_out=left_out.reasons.total(),
-        left_out_for=dict(left_out.reasons),
-        left_out_extensions=left_out.commonest,
+        **_counts(tally),
+        **(_told_left_out(left_out) if left_out else {}),
     )
 
 
@@ -122,14 +128,25 @@ def _log_now_and_then(tally: Tally) -> Callable[[], None]:
         logged_at = tally.seconds
         _log.info(
             "embedding",
-            images=tally.images,
             of=tally.total,
             failed=tally.failed,
-            images_per_s=round(tally.images_per_s, 1),
-            left_s=round((tally.total - tally.images) / tally.images_per_s),
+            left_s=round((tally.total - tally.done) / tally.per_s),
+            **_counts(tally),
         )
 
     return tell
+
+
+def _counts(tally: Tally) -> dict[str, float]:
+    return {tally.noun: tally.done, f"{tally.noun}_per_s": round(tally.per_s, 1)}
+
+
+def _told_left_out(left_out: LeftOut) -> dict[str, Any]:
+    return {
+        "left_out": left_out.reasons.total(),
+        "left_out_for": dict(left_out.reasons),
+        "left_out_extensions": left_out.commonest,
+    }
 
 
 def _console() -> Console:

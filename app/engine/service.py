@@ -51,6 +51,7 @@ class EmbeddingService:
         decode_fast: bool = False,
         max_wait_s: float,
         queue_images: int | None = None,
+        queue_texts: int | None = None,
         decode_memory: int = 2**30,
         texts: TextEmbedder | NoTexts = NO_TEXTS,
     ) -> None:
@@ -62,7 +63,9 @@ class EmbeddingService:
             max_wait_s=max_wait_s,
             texts=None if isinstance(texts, NoTexts) else texts,
         )
-        self._texts = texts if isinstance(texts, NoTexts) else TextService(texts, self.batcher)
+        self._texts = (
+            texts if isinstance(texts, NoTexts) else TextService(texts, self.batcher, queue_texts)
+        )
         self.admission = Admission(self._images_per_s, least=2 * largest, fixed=queue_images)
         self._preparer = Preparer(
             embedder, decode_limits, fast=decode_fast, decode_memory=decode_memory

@@ -44,7 +44,9 @@ class EmbeddedTexts:
 class TextService:
     """Turns texts into vectors of the images' space; lives on one event loop."""
 
-    def __init__(self, embedder: TextEmbedder, batcher: Batcher) -> None:
+    def __init__(
+        self, embedder: TextEmbedder, batcher: Batcher, queue_texts: int | None = None
+    ) -> None:
         self.info: TextInfo = embedder.info
         self._embedder = embedder
         self._batcher = batcher
@@ -53,6 +55,7 @@ class TextService:
         self.admission = Admission(
             lambda: batcher.per_second("text"),
             least=2 * embedder.info.max_batch_size,
+            fixed=queue_texts,
             modality="text",
         )
 

@@ -61,12 +61,13 @@ class Index:
                 numbers = numbers[len(vectors) :]
 
     def read_paths(self, rows: Sequence[int]) -> list[str]:
-        """Return the paths of some rows, in their order."""
+        """Return the paths of some rows, or the ids of texts, in their order."""
         paths: dict[int, str] = {}
         with _told_errors(self.path):
             for group, some in groupby(sorted(rows), self._group_of):
                 first = int(self._first_rows[group])
-                column = self._open().read_row_group(group, columns=["path"]).column("path")
+                name = self.origin.name_column
+                column = self._open().read_row_group(group, columns=[name]).column(name)
                 paths |= {row: column[row - first].as_py() for row in some}
         return [paths[row] for row in rows]
 

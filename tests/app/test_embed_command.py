@@ -455,7 +455,9 @@ def test_a_path_that_is_not_there_is_named_before_anything_is_loaded(tmp_path: P
     [
         ("int4", ("a.png", "-o", "out.npy"), "SIGLIP_DTYPE: "),
         ("auto", ("a.png",), "Missing option '-o'"),
-        ("auto", ("-o", "out.npy"), "Missing argument"),
+        ("auto", ("-o", "out.npy"), "give images and folders of images, or --texts FILE"),
+        ("auto", ("a.png", "--texts", "a.txt", "-o", "out.npy"), "not both"),
+        ("auto", ("--texts", "a.txt", "-o", "o.npy", "--output", "both"), "texts have no patches"),
         ("auto", ("a.png", "-o", "out.npy", "--output", "all"), "'all' is not one of"),
     ],
 )

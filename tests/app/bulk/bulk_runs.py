@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from app.bulk.pipeline import VectorOptions, images_in_flight
+from app.bulk.images import Images
+from app.bulk.pipeline import images_in_flight, texts_in_flight
 from app.bulk.row import OutputKind
-from app.bulk.run import BulkRequest, embed_files
-from app.engine.protocol import Embedder
+from app.bulk.run import BulkRequest, embed_source
+from app.bulk.source import VectorOptions
+from app.bulk.texts import Texts
+from app.engine.protocol import NO_TEXTS, Embedder, NoTexts, TextEmbedder, Towers
 from app.engine.service import EmbeddingService
 from app.main import build_service
 from app.settings import Settings
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.images import Colour, plain_png
+
+RAW = VectorOptions(normalize=False)
 
 
 def run_bulk(
@@ -33,17 +38,17 @@ def run_bulk(
     """Embed files, by default with the fake embedder, and return the exit code."""
     settings = Settings(max_image_bytes=max_image_bytes)
 
-    def build(loaded: Embedder) -> EmbeddingService:
-        return build_service(loaded, settings, images_in_flight(loaded.info))
+    def build(loaded: Towers) -> EmbeddingService:
+        return build_service(loaded.images, settings, images_in_flight(loaded.images.info))
 
-    request = BulkRequest(
-        paths if isinstance(paths, list) else [paths],
-        output,
-        resume,
-        VectorOptions(kind, normalize, max_image_bytes),
-        frozenset(settings.formats),
+    def load_towers() -> Towers:
+        return Towers(load() if load else embedder or FakeEmbedder(), NO_TEXTS)
+
+    files = paths if isinstance(paths, list) else [paths]
+    source = Images(
+        files, frozenset(settings.formats), max_image_bytes, VectorOptions(kind, normalize)
     )
-    return embed_files(request, load or (lambda: embedder or FakeEmbedder()), build)
+    return embed_source(BulkRequest(source, output, resume), load_towers, build)
 
 
 def write_colours(folder: Path, reds: range) -> list[Path]:
@@ -94,3 +99,25 @@ def names_of(rows: list[dict[str, Any]]) -> list[str]:
 def reds_of(rows: list[dict[str, Any]]) -> list[float]:
     """Return the first number of each vector, which is the fake's red."""
     return [row["embedding"][0] for row in rows]
+
+
+def run_texts(
+    path: Path,
+    output: Path,
+    texts: TextEmbedder | NoTexts,
+    *,
+    images: Embedder | None = None,
+    options: VectorOptions = RAW,
+    resume: bool = False,
+    max_text_bytes: int = 1000,
+) -> int:
+    """Embed the texts of a file and return the exit code."""
+
+    def build(loaded: Towers) -> EmbeddingService:
+        assert not isinstance(loaded.texts, NoTexts)
+        queue = texts_in_flight(loaded.texts.info)
+        return build_service(loaded.images, Settings(), 1, loaded.texts, queue_texts=queue)
+
+    source = Texts(path, max_text_bytes, options)
+    towers = Towers(images or FakeEmbedder(), texts)
+    return embed_source(BulkRequest(source, output, resume), lambda: towers, build)

@@ -156,3 +156,17 @@ def test_numbers_of_json_lines_are_the_same_float32_numbers(tmp_path: Path) -> N
     read: list[Any] = [row.embedding for row in jsonl.read(path)[1]]
 
     assert np.array_equal(np.stack(read).view(np.uint32), numbers.view(np.uint32))
+
+
+def test_long_texts_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", 1000)
+    path = tmp_path / "out.parquet"
+    origin = replace(ORIGIN, kind="text", text_space="m:text:0")
+    vector = np.ones(3, np.float32)
+
+    parquet.write(
+        path, origin, (Row(str(number), text="x" * 500, embedding=vector) for number in range(8))
+    )
+
+    assert pq.read_metadata(path).num_row_groups == 4
+    assert parquet.read(path)[0] == origin
