@@ -102,11 +102,11 @@ def _parse(body: bytes, context: ApiContext) -> dict[str, Any]:
 
 def _take_inputs(content: dict[str, Any]) -> tuple[Field, list[object]]:
     """Take the inputs out of a body, at least one; strings and objects as they are."""
-    given, messages = content.pop("input", None), content.pop("messages", None)
-    if messages is not None:
-        if given is not None:
+    if "messages" in content:
+        if "input" in content:
             raise InvalidParameterError("give input or messages, not both", param="messages")
-        return "messages", [_content_of(messages)]
+        return "messages", [_content_of(content.pop("messages"))]
+    given = content.pop("input", None)
     items = given if isinstance(given, list) else [given]
     if any(isinstance(item, int | list) and not isinstance(item, bool) for item in items):
         raise _no_tokens()

@@ -2,13 +2,61 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.api.description import HEADER_PARAMETERS
 from app.api.schemas import EXAMPLE_IMAGES, EXAMPLE_TEXTS
 
 _EXAMPLE = {"input": [EXAMPLE_TEXTS[0], EXAMPLE_IMAGES[0]]}
-_SOURCES = ("text", "image", "url", "bytes", "image_url", "image_base64")
+
+_TEXT = {"type": "string"}
+_STRING = {"type": "string", "description": "A text, or an image as data URI or URL."}
+_BASE64 = {"type": "string", "format": "byte", "description": "base64, a data URI, or a URL"}
+_URL = {"type": "string", "format": "uri", "description": "http or https, if URL input is on"}
+_URL_INSIDE = {
+    "type": "object",
+    "properties": {"url": _URL},
+    "required": ["url"],
+    "additionalProperties": False,
+}
+_ONE_ONLY = {"minItems": 1, "maxItems": 1}
+_SOURCES: dict[str, dict[str, Any]] = {
+    "text": _TEXT,
+    "image": _BASE64,
+    "url": _URL,
+    "bytes": _BASE64,
+    "image_url": {"oneOf": [_URL, _URL_INSIDE]},
+    "image_base64": _BASE64,
+}
+_TYPES = ("text", "image_url", "image_base64")
+
+
+def _refuse_number(value: object) -> object:
+    """Refuse 0 and 1, which equal false and true."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("a number is not what is asked for")  # noqa: TRY004 # a ValidationError's
+    return value
+
+
+# Described in words that generators of clients understand: none knows an enum of two types.
+_NULL = {"type": "null"}
+_Truncate = Annotated[
+    Literal[True, False, "END", "NONE"] | None,
+    BeforeValidator(_refuse_number),
+    WithJsonSchema(
+        {"oneOf": [{"type": "boolean"}, {"type": "string", "enum": ["END", "NONE"]}, _NULL]}
+    ),
+]
+_Padding = Annotated[
+    Literal[True, "max_length"] | None,
+    BeforeValidator(_refuse_number),
+    WithJsonSchema({"oneOf": [{"const": True}, {"type": "string", "enum": ["max_length"]}, _NULL]}),
+]
+_LateChunking = Annotated[
+    Literal[False] | None,
+    BeforeValidator(_refuse_number),
+    WithJsonSchema({"oneOf": [{"const": False}, _NULL]}),
+]
 
 
 def _unwrap_url(value: object) -> object:
@@ -25,7 +73,7 @@ class InputItem(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    type: Literal["text", "image_url", "image_base64"] | None = None
+    type: Literal["text", "image_url", "image_base64"] = "text"
     text: str | None = None
     image: str | None = None
     url: str | None = None
@@ -38,7 +86,7 @@ class InputItem(BaseModel):
         given = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(_SOURCES)}")
-        if self.type not in (None, *given):
+        if "type" in self.model_fields_set and self.type not in given:
             raise ValueError(f"an input of type {self.type} has {self.type}")
         return self
 
@@ -77,7 +125,7 @@ class EmbeddingsOptions(BaseModel):
     )
     dimensions: int | None = Field(None, description="The model's own: none are cut off.")
     normalized: bool | None = Field(None, description="L2-normalise the vectors: the default.")
-    truncate: Literal[True, False, "END", "NONE"] | None = Field(
+    truncate: _Truncate = Field(
         None,
         description="Take a text's first tokens where it has more than the model sees (the "
         "default), or refuse it: false, NONE.",
@@ -88,10 +136,10 @@ class EmbeddingsOptions(BaseModel):
     input_type: (
         Literal["query", "passage", "document", "search_query", "search_document"] | None
     ) = Field(None, description="The same.")
-    padding: Literal[True, "max_length"] | None = Field(
+    padding: _Padding = Field(
         None, description="Texts are padded to full length, as the model was trained."
     )
-    late_chunking: Literal[False] | None = None
+    late_chunking: _LateChunking = None
     user: str | None = Field(None, description="Not used.")
 
 
@@ -122,14 +170,12 @@ class EmbeddingList(BaseModel):
 def describe_embeddings_request() -> dict[str, Any]:
     """Describe the body of POST /v1/embeddings."""
     options: dict[str, Any] = EmbeddingsOptions.model_json_schema()["properties"]
-    one = {"oneOf": [_STRING, *_objects()]}
-    part = {"oneOf": _typed_objects()}
+    objects = [_object(name, schema) for name, schema in _SOURCES.items()]
+    one = {"oneOf": [_STRING, *objects]}
+    content = {"oneOf": [_TEXT, {"type": "array", "items": {"oneOf": objects}, **_ONE_ONLY}]}
     message = {
         "type": "object",
-        "properties": {
-            "role": {"type": "string"},
-            "content": {"oneOf": [_TEXT, {"type": "array", "items": part, **_ONE_ONLY}]},
-        },
+        "properties": {"role": {"type": "string"}, "content": content},
         "required": ["content"],
         "additionalProperties": False,
     }
@@ -162,28 +208,12 @@ def describe_embeddings_request() -> dict[str, Any]:
     }
 
 
-_TEXT = {"type": "string"}
-_ONE_ONLY = {"minItems": 1, "maxItems": 1}
-_STRING = {"type": "string", "description": "A text, or an image as data URI or URL."}
-_BASE64 = {"type": "string", "format": "byte", "description": "base64, a data URI, or a URL"}
-_URL = {"type": "string", "format": "uri", "description": "http or https, if URL input is on"}
-
-
-def _objects() -> list[dict[str, Any]]:
-    sources = {"text": _TEXT, "image": _BASE64, "url": _URL, "bytes": _BASE64}
-    plain = [_object({name: schema}) for name, schema in sources.items()]
-    return [*plain, *_typed_objects()]
-
-
-def _typed_objects() -> list[dict[str, Any]]:
-    sources = {"text": _TEXT, "image_url": _object({"url": _URL}), "image_base64": _BASE64}
-    return [_object({"type": {"const": name}, name: schema}) for name, schema in sources.items()]
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe an input with its one source, and with a type where that has one."""
+    types = {"type": {"type": "string", "enum": [name]}} if name in _TYPES else {}
     return {
         "type": "object",
-        "properties": properties,
-        "required": [*properties],
+        "properties": {**types, name: schema},
+        "required": [name],
         "additionalProperties": False,
     }

@@ -58,7 +58,10 @@ def make_sdk(service: ServiceServer, **options: Any) -> openai.OpenAI:
 
 def make_langchain(service: ServiceServer, **options: Any) -> OpenAIEmbeddings:
     return OpenAIEmbeddings(
-        model="colours", base_url=f"{service.url}/v1", api_key=SecretStr(KEY), **options
+        model="colours",
+        openai_api_base=f"{service.url}/v1",
+        openai_api_key=SecretStr(KEY),
+        **options,
     )
 
 
