@@ -1,4 +1,4 @@
-"""Requests to POST /embed as bytes, written once and sent many times."""
+"""Requests for vectors as bytes, written once and sent many times."""
 
 import base64
 
@@ -22,6 +22,12 @@ def raw_request(path: str, image: bytes) -> bytes:
 def json_request(path: str, image: bytes) -> bytes:
     """Write a POST with one image as base64 in a JSON object, ready to be sent."""
     body = b'{"image": "' + base64.b64encode(image) + b'"}'
+    return _post(path, "application/json", body)
+
+
+def embeddings_request(path: str, image: bytes) -> bytes:
+    """Write a POST as OpenAI's clients do, with one image as a data URI, ready to be sent."""
+    body = b'{"input": "data:image/jpeg;base64,' + base64.b64encode(image) + b'"}'
     return _post(path, "application/json", body)
 
 
