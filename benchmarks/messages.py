@@ -1,4 +1,4 @@
-"""Requests to POST /embed and /embed/text as bytes, written once and sent many times."""
+"""Requests for vectors as bytes, written once and sent many times."""
 
 import base64
 import json
@@ -29,6 +29,12 @@ def json_request(path: str, image: bytes) -> bytes:
 def text_request(*texts: str) -> bytes:
     """Write a POST to /embed/text with these texts, ready to be sent."""
     return _post("/embed/text", "application/json", json.dumps({"texts": texts}).encode())
+
+
+def embeddings_request(path: str, image: bytes) -> bytes:
+    """Write a POST as OpenAI's clients do, with one image as a data URI, ready to be sent."""
+    body = b'{"input": "data:image/jpeg;base64,' + base64.b64encode(image) + b'"}'
+    return _post(path, "application/json", body)
 
 
 def _part(disposition: str, content: bytes) -> bytes:

@@ -20,6 +20,7 @@ from benchmarks.growth import growth_rows
 from benchmarks.in_process import InProcess
 from benchmarks.material import BASE, TINY, encode, photograph_of_size, written_checkpoint
 from benchmarks.report import RESULTS, Report, Row, show_machine
+from benchmarks.routes import report_routes
 from benchmarks.services import (
     OURS,
     PLAIN,
@@ -119,6 +120,9 @@ def _compare(report: Report, plan: _Plan, jpeg: bytes, largest_request: int) -> 
         _report_comparison(report, plan, seen, in_process)
         rows = growth_rows(services[OURS].server, jpeg, largest_request)
         report.add_table(f"{plan.shape}: images in one request, one connection", rows)
+        size = plan.shape.partition("-")[0]
+        server = services[OURS].server
+        report_routes(report, f"serving.{size}", server, jpeg, plan.window_s / 4)
         if plan.bulk_requests:
             report_beside_bulk(report, checkpoint.folder, jpeg, plan.bulk_requests)
 

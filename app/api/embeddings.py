@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from app.api.context import get_context
 from app.api.description import ANSWER_HEADERS
+from app.api.embeddings_description import describe_embeddings_request
 from app.api.embeddings_inputs import EmbeddingsInput, read_embeddings_input
-from app.api.embeddings_schemas import EmbeddingList, describe_embeddings_request
+from app.api.embeddings_schemas import EmbeddingList
 from app.api.options import check_options
 from app.api.render import Answer, cast_pooled, encode_vectors, estimate_answer_bytes
 from app.api.schemas import error_responses

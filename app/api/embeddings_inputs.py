@@ -1,6 +1,5 @@
 """A request to POST /v1/embeddings, of any client, read into one form."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 from starlette.requests import Request
 
 from app.api.context import ApiContext
+from app.api.embeddings_body import EXAMPLE, Field, as_object, refuse_tokens, take_inputs
 from app.api.embeddings_schemas import EmbeddingsOptions, InputItem, InputItems
 from app.api.inputs import read_sources
 from app.api.json_body import parse_json, refuse_unknown_names
@@ -23,7 +23,6 @@ from app.errors import (
     DimensionsUnsupportedError,
     InvalidParameterError,
     TextTooLargeError,
-    TokensUnsupportedError,
     TooManyImagesError,
     TooManyTextsError,
     UnknownParameterError,
@@ -31,13 +30,7 @@ from app.errors import (
     UrlInputDisabledError,
 )
 
-_EXAMPLE = '{"input": ["a red bicycle", "data:image/jpeg;base64,..."]}'
 _KEYS = ("input", "messages", *EmbeddingsOptions.model_fields)
-# Token ids, told before they are counted: an honest client sends more of them than JSON may hold.
-_INPUT_KEY = b'"input"'
-_TOKENS = re.compile(rb'"input"\s*+:\s*+\[\s*+(?:\[\s*+)?-?\d')
-
-Field = Literal["input", "messages"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +63,13 @@ async def read_embeddings_input(
             param=show_name(name),
         )
     content = _parse(await request.body(), context)
-    field, raw = _take_inputs(content)
+    field, raw = take_inputs(content)
     given = validate(EmbeddingsOptions, content)
     if given.model is not None:
         require_model(given.model, info.model)
     _check_dimensions(given, info)
     options = EmbedOptions(normalize=given.normalized is not False, encoding=_encoding(given))
-    items = _read_items(field, [_as_object(item, given.modality) for item in raw], context)
+    items = _read_items(field, [as_object(item, given.modality) for item in raw], context)
     texts = {i: item.text for i, item in enumerate(items) if item.text is not None}
     _check_texts(field, texts, context)
     images = {i: item.image_text for i, item in enumerate(items) if item.image_text is not None}
@@ -92,56 +85,11 @@ async def read_embeddings_input(
 
 
 def _parse(body: bytes, context: ApiContext) -> dict[str, Any]:
-    if _TOKENS.match(body, max(0, body.find(_INPUT_KEY))):
-        raise _no_tokens()
+    refuse_tokens(body)
     most = context.input_limits.max_images + context.text_limits.max_texts
-    content = parse_json(body, most, _EXAMPLE, holds_prose=True)
+    content = parse_json(body, most, EXAMPLE, holds_prose=True)
     refuse_unknown_names(content, _KEYS)
     return content
-
-
-def _take_inputs(content: dict[str, Any]) -> tuple[Field, list[object]]:
-    """Take the inputs out of a body, at least one; strings and objects as they are."""
-    given, messages = content.pop("input", None), content.pop("messages", None)
-    if messages is not None:
-        if given is not None:
-            raise InvalidParameterError("give input or messages, not both", param="messages")
-        return "messages", [_content_of(messages)]
-    items = given if isinstance(given, list) else [given]
-    if any(isinstance(item, int | list) and not isinstance(item, bool) for item in items):
-        raise _no_tokens()
-    if not items or given is None:
-        raise InvalidParameterError(f"the request holds no input; send {_EXAMPLE}", param="input")
-    for index, item in enumerate(items):
-        if not isinstance(item, str | dict):
-            raise InvalidParameterError(
-                f"input {index} is no string and no object", param=f"input[{index}]"
-            )
-    return "input", items
-
-
-def _content_of(messages: object) -> dict[str, Any]:
-    """Return the one content of the one message of a chat."""
-    match messages:
-        case [{"content": str(text), **rest}] if rest.keys() <= {"role"}:
-            return {"text": text}
-        case [{"content": [dict(part)], **rest}] if rest.keys() <= {"role"}:
-            return part
-    raise InvalidParameterError(
-        "an input is one text or one image: send one message, of role and content, with one "
-        "content; several go into input, for a vector each",
-        param="messages",
-    )
-
-
-def _as_object(item: Any, modality: Literal["text", "image"] | None) -> dict[str, Any]:
-    """Tell what a string is by its first characters, unless it is said."""
-    if isinstance(item, dict):
-        return item
-    start = item[:64].lstrip()
-    is_image = start[:5].lower() == "data:" or modality == "image"
-    is_image = is_image or (modality is None and is_url(item))
-    return {"image" if is_image else "text": item}
 
 
 def _read_items(
@@ -210,11 +158,3 @@ def _read_images(
             f'{error.message}, or what is meant as a text as {{"text": ...}} or with modality text',
             param=(error.param or field).removesuffix(".url"),
         ) from None
-
-
-def _no_tokens() -> TokensUnsupportedError:
-    return TokensUnsupportedError(
-        "token ids are of another model's tokenizer: send texts as strings "
-        "(LangChain: OpenAIEmbeddings(..., check_embedding_ctx_length=False))",
-        param="input",
-    )

@@ -1,14 +1,38 @@
 """What POST /v1/embeddings takes and answers: OpenAI's shapes, and what others send there."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from app.api.description import HEADER_PARAMETERS
-from app.api.schemas import EXAMPLE_IMAGES, EXAMPLE_TEXTS
-
-_EXAMPLE = {"input": [EXAMPLE_TEXTS[0], EXAMPLE_IMAGES[0]]}
 _SOURCES = ("text", "image", "url", "bytes", "image_url", "image_base64")
+
+
+def _refuse_number(value: object) -> object:
+    """Refuse 0 and 1, which equal false and true."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("a number is not what is asked for")  # noqa: TRY004 # a ValidationError's
+    return value
+
+
+# Described in words that generators of clients understand: none knows an enum of two types.
+_NULL = {"type": "null"}
+_Truncate = Annotated[
+    Literal[True, False, "END", "NONE"] | None,
+    BeforeValidator(_refuse_number),
+    WithJsonSchema(
+        {"oneOf": [{"type": "boolean"}, {"type": "string", "enum": ["END", "NONE"]}, _NULL]}
+    ),
+]
+_Padding = Annotated[
+    Literal[True, "max_length"] | None,
+    BeforeValidator(_refuse_number),
+    WithJsonSchema({"oneOf": [{"const": True}, {"type": "string", "enum": ["max_length"]}, _NULL]}),
+]
+_LateChunking = Annotated[
+    Literal[False] | None,
+    BeforeValidator(_refuse_number),
+    WithJsonSchema({"oneOf": [{"const": False}, _NULL]}),
+]
 
 
 def _unwrap_url(value: object) -> object:
@@ -25,7 +49,7 @@ class InputItem(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    type: Literal["text", "image_url", "image_base64"] | None = None
+    type: Literal["text", "image_url", "image_base64"] = "text"
     text: str | None = None
     image: str | None = None
     url: str | None = None
@@ -38,7 +62,7 @@ class InputItem(BaseModel):
         given = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(_SOURCES)}")
-        if self.type not in (None, *given):
+        if "type" in self.model_fields_set and self.type not in given:
             raise ValueError(f"an input of type {self.type} has {self.type}")
         return self
 
@@ -77,7 +101,7 @@ class EmbeddingsOptions(BaseModel):
     )
     dimensions: int | None = Field(None, description="The model's own: none are cut off.")
     normalized: bool | None = Field(None, description="L2-normalise the vectors: the default.")
-    truncate: Literal[True, False, "END", "NONE"] | None = Field(
+    truncate: _Truncate = Field(
         None,
         description="Take a text's first tokens where it has more than the model sees (the "
         "default), or refuse it: false, NONE.",
@@ -88,19 +112,11 @@ class EmbeddingsOptions(BaseModel):
     input_type: (
         Literal["query", "passage", "document", "search_query", "search_document"] | None
     ) = Field(None, description="The same.")
-    padding: Literal[True, "max_length"] | None = Field(
+    padding: _Padding = Field(
         None, description="Texts are padded to full length, as the model was trained."
     )
-    late_chunking: Literal[False] | None = None
+    late_chunking: _LateChunking = None
     user: str | None = Field(None, description="Not used.")
-
-    @field_validator("truncate", "padding", "late_chunking", mode="before")
-    @classmethod
-    def _refuse_numbers(cls, value: object) -> object:
-        """Tell 0 and 1 from false and true, to which they are equal."""
-        if isinstance(value, int) and not isinstance(value, bool):
-            raise ValueError("a number, which is neither true nor false")  # noqa: TRY004 # pydantic's
-        return value
 
 
 class Embedding(BaseModel):
@@ -125,78 +141,3 @@ class EmbeddingList(BaseModel):
     data: list[Embedding]
     model: str = Field(examples=["google/siglip-base-patch16-224"])
     usage: TokenUsage
-
-
-def describe_embeddings_request() -> dict[str, Any]:
-    """Describe the body of POST /v1/embeddings."""
-    options: dict[str, Any] = EmbeddingsOptions.model_json_schema()["properties"]
-    one = {"anyOf": [_STRING, *_objects()]}
-    part = {"anyOf": _typed_objects()}
-    message = {
-        "type": "object",
-        "properties": {
-            "role": {"type": "string"},
-            "content": {"oneOf": [_TEXT, {"type": "array", "items": part, **_ONE_ONLY}]},
-        },
-        "required": ["content"],
-        "additionalProperties": False,
-    }
-    schema = {
-        "type": "object",
-        "properties": {
-            "input": {
-                "anyOf": [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}, _NULL],
-                "description": "One or many; texts and images may be mixed.",
-            },
-            "messages": {
-                "type": ["array", "null"],
-                "items": message,
-                **_ONE_ONLY,
-                "description": "One input as a message of a chat, instead of `input`.",
-            },
-            **options,
-        },
-        "additionalProperties": False,
-        # Null counts as not given.
-        "if": {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
-        "then": {"properties": {"input": _NULL}},
-        "else": {"required": ["input"], "properties": {"input": {"not": _NULL}}},
-    }
-    return {
-        "parameters": HEADER_PARAMETERS,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema, "example": _EXAMPLE}},
-        },
-    }
-
-
-_NULL = {"type": "null"}
-_TEXT = {"type": "string"}
-_ONE_ONLY = {"minItems": 1, "maxItems": 1}
-_STRING = {"type": "string", "description": "A text, or an image as data URI or URL."}
-_BASE64 = {"type": "string", "format": "byte", "description": "base64, a data URI, or a URL"}
-_URL = {"type": "string", "format": "uri", "description": "http or https, if URL input is on"}
-
-
-def _objects() -> list[dict[str, Any]]:
-    sources = {"text": _TEXT, "image": _BASE64, "url": _URL, "bytes": _BASE64}
-    plain = [_object({name: schema}) for name, schema in sources.items()]
-    return [*plain, *_typed_objects()]
-
-
-def _typed_objects() -> list[dict[str, Any]]:
-    sources = {"text": _TEXT, "image_url": _object({"url": _URL}), "image_base64": _BASE64}
-    # Inputs are told by their other key: `type` may be left out.
-    return [
-        _object({name: schema}, type={"enum": [name, None]}) for name, schema in sources.items()
-    ]
-
-
-def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": required | optional,
-        "required": [*required],
-        "additionalProperties": False,
-    }

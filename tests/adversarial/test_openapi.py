@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from openapi_spec_validator import validate as validate_description
 from schemathesis.checks import CheckFunction
 from schemathesis.core import NotSet
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
@@ -61,6 +62,20 @@ def test_every_answer_is_as_described(service: ServiceServer, case: schemathesis
     case.call_and_validate(base_url=service.url, excluded_checks=excused)
 
 
+def test_the_description_is_valid() -> None:
+    validate_description(create_app(Settings(), FakeEmbedder()).openapi())
+
+
+def test_examples_can_be_sent_as_they_are(service: ServiceServer) -> None:
+    """Every example of a JSON body."""
+    paths = service.client.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        content = methods.get("post", {}).get("requestBody", {}).get("content", {})
+        if "application/json" in content:
+            answer = service.client.post(path, json=content["application/json"]["example"])
+            assert answer.status_code == 200, answer.text
+
+
 def _contradicts_itself(case: schemathesis.Case[Any]) -> bool:
     """Tell whether options are refused for one another, which no schema of theirs can say."""
     body = case.body if isinstance(case.body, dict) else {}
@@ -69,6 +84,7 @@ def _contradicts_itself(case: schemathesis.Case[Any]) -> bool:
         case.query.get(name, value) != value for name, value in body.items() if value is not None
     )
     ids, images = body.get("id"), body.get("images")
+    encodings = [options.get("encoding_format"), options.get("embedding_type")]
     uneven = isinstance(ids, list) and isinstance(images, list) and len(ids) not in (0, len(images))
     return (
         two_values
@@ -77,6 +93,8 @@ def _contradicts_itself(case: schemathesis.Case[Any]) -> bool:
         or (case.path == "/classify" and _has_odd_labels(options))
         # A model, a number of dimensions, a text's length are right or wrong for this service only.
         or case.path.endswith("/embeddings")
+        or options.get("modality") == "image"  # then strings are, of which none says so
+        or (None not in encodings and encodings[0] != encodings[1])
     )
 
 
@@ -99,5 +117,11 @@ def _know_the_service(case: schemathesis.Case[Any]) -> None:
     for options in (case.query, case.body):
         if isinstance(options, dict) and isinstance(options.get("expect_space"), str):
             options["expect_space"] = SPACE
+    if case.path == "/v1/embeddings" and isinstance(case.body, dict):
+        if type(case.body.get("dimensions")) is int:
+            case.body["dimensions"] = FakeEmbedder().info.dim
+        truncate = case.body.get("truncate")
+        if truncate is False or truncate == "NONE":  # refuses a text of too many tokens
+            case.body["truncate"] = True
     if re.fullmatch(r"[1-9]\d{0,8}", str(case.headers.get("X-Request-Timeout-Ms"))):
         case.headers["X-Request-Timeout-Ms"] = "60000"

@@ -65,6 +65,12 @@ def of_json(generated: Callable[[str], Any]) -> Any:
     return generated("models").EmbedEmbedPostJsonEmbedBody(images=[text])
 
 
+def of_openais_list(generated: Callable[[str], Any]) -> Any:
+    text = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    body = generated("models").CreateEmbeddingsV1EmbeddingsPostBody
+    return body(input_=[text], model="random:tiny-patch8-32")
+
+
 def of_json_alone(generated: Callable[[str], Any]) -> Any:
     text = base64.b64encode(PNG).decode()
     return generated("models").EmbedEmbedPostJsonEmbedBody(image=text)
@@ -85,6 +91,16 @@ def test_every_form_is_embedded(
     assert answer.parsed.normalized is not bool(options)
     (item,) = answer.parsed.data
     assert len(item.embedding) == answer.parsed.dim
+
+
+def test_it_embeds_as_openais_clients_do(generated: Callable[[str], Any], client: Any) -> None:
+    embed = generated("api.default.embed_embed_post")
+    create = generated("api.default.create_embeddings_v1_embeddings_post")
+    answer = create.sync_detailed(client=client, body=of_openais_list(generated))
+    same = embed.sync(client=client, body=of_json(generated))
+
+    assert answer.status_code == 200, answer.content
+    assert answer.parsed.data[0].embedding == same.data[0].embedding
 
 
 @pytest.mark.parametrize("make_body", [of_form, of_json])

@@ -158,7 +158,7 @@ def test_vectors_are_bit_for_bit_those_of_the_other_routes(
         {"padding": True},
         {"late_chunking": False},
         {"user": "u-1"},
-        {"normalized": None, "dimensions": None, "encoding_format": None, "messages": None},
+        {"normalized": None, "dimensions": None, "encoding_format": None},
         {"encoding_format": "float", "embedding_type": "float"},
     ],
 )
@@ -185,9 +185,13 @@ def test_what_we_do_may_be_asked_for(service: ServiceServer, options: dict[str, 
         ({"input_type": "clustering"}, "invalid_parameter", "input_type", "query"),
         ({"padding": "longest"}, "invalid_parameter", "padding", "max_length"),
         ({"padding": False}, "invalid_parameter", "padding", "max_length"),
+        ({"padding": 1}, "invalid_parameter", "padding", "number"),
+        ({"truncate": 1.0}, "invalid_parameter", "truncate", "number"),
+        ({"late_chunking": 0}, "invalid_parameter", "late_chunking", "number"),
         ({"late_chunking": True}, "invalid_parameter", "late_chunking", "False"),
         ({"instructions": "x"}, "unknown_parameter", "instructions", "encoding_format"),
         ({"messages": []}, "invalid_parameter", "messages", "not both"),
+        ({"messages": None}, "invalid_parameter", "messages", "not both"),
     ],
 )
 def test_what_we_do_not_do_is_refused_by_name(

@@ -57,8 +57,12 @@ def make_sdk(service: ServiceServer, **options: Any) -> openai.OpenAI:
 
 
 def make_langchain(service: ServiceServer, **options: Any) -> OpenAIEmbeddings:
-    given: dict[str, Any] = {"base_url": f"{service.url}/v1", "api_key": SecretStr(KEY)}
-    return OpenAIEmbeddings(model="colours", **given, **options)
+    return OpenAIEmbeddings(
+        model="colours",
+        openai_api_base=f"{service.url}/v1",
+        openai_api_key=SecretStr(KEY),
+        **options,
+    )
 
 
 async def embed_by_langchain(service: ServiceServer) -> list[list[float]]:
