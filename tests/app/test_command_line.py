@@ -197,6 +197,10 @@ def test_a_service_whose_log_nobody_reads_goes_on_and_later_says_what_it_dropped
         service.wait_for_status("ok")
         log = service.process.stdout
         assert log is not None
+        # It must hold no more than it is to: a slow start has logged many a look at its health.
+        os.set_blocking(log.fileno(), False)
+        log.read()
+        os.set_blocking(log.fileno(), True)
         fcntl(log, F_SETPIPE_SZ, 4096)
         with socket.create_connection(("127.0.0.1", service.port), timeout=STOP_S) as connection:
             connection.sendall(count * b"GET /no HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from app.engine.protocol import NoTexts, StartError
 from app.main import load_model, load_texts
@@ -49,11 +51,18 @@ def ask(given: Settings) -> httpx.Response:
         return service.client.post("/embed/text", json={"texts": ["ant"]})
 
 
-def test_texts_are_taken_where_the_checkpoint_has_them(
-    written: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> LogCapture:
+    """What a start says of texts."""
+    capture = LogCapture()
+    for module in ("app.main", "app.engine.towers.text_builder"):
+        monkeypatch.setattr(f"{module}._log", structlog.wrap_logger(None, processors=[capture]))
+    return capture
+
+
+def test_texts_are_taken_where_the_checkpoint_has_them(written: Path, logged: LogCapture) -> None:
     assert ask(settings(written)).status_code == 200
-    assert "texts are taken" in capfd.readouterr().out
+    assert [entry["event"] for entry in logged.entries].count("texts are taken") == 1
 
 
 def test_off_is_off(written: Path) -> None:
@@ -76,7 +85,7 @@ def test_a_checkpoint_without_tokenizer_says_so(tiny_checkpoint: ReferenceCheckp
 
 
 def test_a_broken_text_side_costs_no_images_and_shows_no_path(
-    checkpoint: Path, capfd: pytest.CaptureFixture[str]
+    checkpoint: Path, logged: LogCapture
 ) -> None:
     (checkpoint / "spiece.model").write_bytes(b"nonsense")
 
@@ -84,7 +93,7 @@ def test_a_broken_text_side_costs_no_images_and_shows_no_path(
 
     assert answer.json()["error"]["code"] == "text_disabled"
     assert str(checkpoint) not in answer.text
-    assert "spiece.model" in capfd.readouterr().out
+    assert any("spiece.model" in entry.get("reason", "") for entry in logged.entries)
 
 
 def test_on_refuses_to_start_without(tiny_checkpoint: ReferenceCheckpoint) -> None:
