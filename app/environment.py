@@ -1,10 +1,10 @@
-"""What the variables and the command line's options set, or one line for each that is wrong."""
+"""What commands share: the settings from variables and options, and how a command ends."""
 
 import os
 import sys
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
@@ -12,12 +12,19 @@ from pydantic import ValidationError
 
 from app import exit_codes
 from app.api.adapters import ADAPTERS
+from app.engine.protocol import StartError
 from app.intake.formats import load_decoders
+from app.observe.logs import flush_logs
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
 _PREFIX = "SIGLIP_"
+
+Model = Annotated[
+    str | None, typer.Option(help="Hub id, local folder, or random:SHAPE; for SIGLIP_MODEL.")
+]
+"""The option that several commands have."""
 
 
 def read_settings(**options: Any) -> Settings:
@@ -114,3 +121,15 @@ def _show(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return "" if value is None else str(value)
+
+
+def fail_to_start(error: StartError) -> NoReturn:
+    """End the command, having said why the model cannot be served."""
+    _log.critical("cannot start", reason=str(error))
+    raise typer.Exit(exit_codes.START_FAILED) from None
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End without waiting for any thread, but for the last lines of the log."""
+    flush_logs()
+    os._exit(code)

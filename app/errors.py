@@ -1,6 +1,6 @@
 """Every error a caller can meet, as data: code, status, public message.
 
-One handler (`app.main`) turns them into answers. Messages never hold input, paths or stacks.
+One handler (`app.api.answers`) turns them into answers. Messages never hold input, paths or stacks.
 
     ServiceError
     ├── InvalidRequestError        the request itself is wrong

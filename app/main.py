@@ -1,4 +1,4 @@
-"""The composition root: settings to a running application, and the one error handler."""
+"""The composition root: settings to a running application."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,13 +10,12 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
 
 from app.api import classify, embed, embed_text, embeddings, health, metrics, models
 from app.api.adapters import ADAPTERS
 from app.api.adapters.adapter import OwnErrors
-from app.api.answers import OneShape, answer_error, error_of_status
+from app.api.answers import OneShape, handle_error
 from app.api.context import ApiContext, set_context
 from app.api.docs import ASKS_FOR_KEY, make_app
 from app.api.guard import Guard
@@ -30,7 +29,6 @@ from app.engine.service import EmbeddingService
 from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
 from app.intake.fetch import Fetcher
-from app.observe.metrics import requests_cancelled
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -73,7 +71,7 @@ def create_app(
     app = make_app(
         has_docs=settings.docs != "off",
         title="SigLIP embeddings",
-        summary="Images in, SigLIP vectors out.",
+        summary="Images and texts in, SigLIP vectors out.",
         lifespan=lifespan,
         redirect_slashes=False,
     )
@@ -108,7 +106,7 @@ def create_app(
     if adapters:
         app.add_middleware(OwnErrors, adapters=adapters)
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
-        app.add_exception_handler(kind, _handle)
+        app.add_exception_handler(kind, handle_error)
     for route in (embed, embed_text, classify, embeddings, models, metrics):
         app.include_router(route.router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
     for router in (health.router, *(adapter.router for adapter in adapters)):
@@ -210,16 +208,3 @@ def build_service(
 
 def _number(setting: int | Literal["auto"]) -> int | None:
     return None if setting == "auto" else setting
-
-
-async def _handle(request: Request, error: Exception) -> Response:
-    """Turn any error into its answer; faults that are no `ServiceError` end in the guard."""
-    request_id = getattr(request.state, "request_id", None)
-    if isinstance(error, ServiceError):
-        return answer_error(error, request_id)
-    if isinstance(error, HTTPException):
-        return answer_error(error_of_status(error.status_code), request_id, error.headers)
-    if isinstance(error, ClientDisconnect):
-        requests_cancelled.inc()
-        return Response(status_code=499)  # nobody is there to read it; it is for the log
-    return answer_error(error_of_status(400), request_id)

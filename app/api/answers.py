@@ -1,9 +1,11 @@
-"""Errors to HTTP answers: the one error shape, also of what a library answers by itself."""
+"""Errors to HTTP answers, by one handler: the one shape, also of what a library answers."""
 
 from collections.abc import Mapping
 
 import orjson
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +19,7 @@ from app.errors import (
     ServiceError,
     item_message,
 )
-from app.observe.metrics import count_rejection
+from app.observe.metrics import count_rejection, requests_cancelled
 
 
 def answer_error(
@@ -59,6 +61,19 @@ def error_of_status(status: int) -> ServiceError:
     if status < 500:
         return InvalidParameterError("the request cannot be understood")
     return InternalError("an internal error")
+
+
+async def handle_error(request: Request, error: Exception) -> Response:
+    """Turn any error into its answer; faults that are no `ServiceError` end in the guard."""
+    request_id = getattr(request.state, "request_id", None)
+    if isinstance(error, ServiceError):
+        return answer_error(error, request_id)
+    if isinstance(error, HTTPException):
+        return answer_error(error_of_status(error.status_code), request_id, error.headers)
+    if isinstance(error, ClientDisconnect):
+        requests_cancelled.inc()
+        return Response(status_code=499)  # nobody is there to read it; it is for the log
+    return answer_error(error_of_status(400), request_id)
 
 
 class OneShape:

@@ -9,13 +9,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.answer_schemas import error_responses
+from app.api.classify_description import describe_classify_request
 from app.api.classify_schemas import MAX_PROMPTS, ClassifyAnswer, ClassifyOptions
 from app.api.context import get_context
-from app.api.description import ANSWER_HEADERS, describe_classify_request
+from app.api.description import ANSWER_HEADERS
 from app.api.inputs import ImageInput, InputForm, read_input
 from app.api.label_prompts import LabelPrompts, make_prompts, refuse_too_many
 from app.api.render import JSON_ITEM_BYTES, Answer
-from app.api.schemas import error_responses
 from app.api.submit import admit, submit
 from app.engine.mixed import EmbeddedMixed, embed_mixed
 from app.engine.protocol import ModelInfo, TextInfo

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.api.schemas import ImageAnswer, ImagesBody, ItemError, Usage
+from app.api.answer_schemas import ImageAnswer, ItemError, Usage
+from app.api.schemas import ImagesBody
 from app.engine.zero_shot import Scoring
 
 MAX_PROMPTS = 1_000

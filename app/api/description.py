@@ -7,29 +7,20 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from app.api.classify_schemas import (
-    DEFAULT_TEMPLATE,
-    EXAMPLE_LABELS,
-    ClassifyBody,
-    ClassifyOptions,
-)
 from app.api.schemas import (
     EXAMPLE_IMAGES,
-    EXAMPLE_TEXTS,
     MAX_ID_LENGTH,
     EmbedBody,
     EmbedOptions,
-    EmbedTextBody,
-    VectorOptions,
 )
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BASE64 = {"type": "string", "format": "byte", "description": "base64, or a data URI"}
 _URL = {"type": "string", "format": "uri", "description": "http or https, if URL input is on"}
-_ID = {"type": "string", "maxLength": MAX_ID_LENGTH, "description": "Echoed in the answer."}
+ID_SCHEMA = {"type": "string", "maxLength": MAX_ID_LENGTH, "description": "Echoed in the answer."}
 
 # Else /docs would make one up, with a value for each option.
-_JSON_EXAMPLE = {"images": list(EXAMPLE_IMAGES)}
+JSON_EXAMPLE = {"images": list(EXAMPLE_IMAGES)}
 _REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
@@ -71,48 +62,13 @@ ANSWER_BESIDE_JSON: Mapping[str, Any] = MappingProxyType(
 
 def describe_request() -> dict[str, Any]:
     """Describe the options, and the three forms of a body with images."""
-    options = _options(EmbedOptions)
+    options = describe_options(EmbedOptions)
     space = options["expect_space"]
-    form, json = {"expect_space": space | {"examples": [""]}}, {"expect_space": _or_null(space)}
-    return _describe_images(EmbedBody, options, form, json, _JSON_EXAMPLE)
+    form, json = {"expect_space": space | {"examples": [""]}}, {"expect_space": or_null(space)}
+    return describe_images(EmbedBody, options, form, json, JSON_EXAMPLE)
 
 
-def describe_classify_request() -> dict[str, Any]:
-    """Describe the options, and the three forms of a body with images to classify."""
-    options = _options(ClassifyOptions)
-    words = {name: options.pop(name)["description"] for name in ("labels", "template")}
-    words["labels"] = ClassifyOptions.model_fields["labels"].description
-    label = {"type": "string", "minLength": 1}
-    labels = {"type": "array", "minItems": 1}
-    template = {"type": "string", "pattern": r"\{\}"}
-    templates = {"type": "array", "minItems": 1, "items": template}
-    prompts = {"type": "array", "minItems": 1, "items": {"type": "string"}}
-    own = {
-        "type": "object",
-        "properties": {"label": label, "prompts": {**prompts, "type": ["array", "null"]}},
-        "required": ["label"],
-        "additionalProperties": False,
-    }
-    in_words = {name: {"description": text} for name, text in words.items()}
-    plain = {
-        "labels": {**labels, "items": label, **in_words["labels"]},
-        "template": {**templates, **in_words["template"]},
-    }
-    # As with ids: the page sends what it is told as an example, and must not send a made-up one.
-    form = {
-        "labels": plain["labels"] | {"examples": [["a cat", "a dog"]]},
-        "template": plain["template"] | {"examples": [[DEFAULT_TEMPLATE]]},
-    }
-    json = {
-        "labels": {**labels, "items": {"oneOf": [label, own]}, **in_words["labels"]},
-        "template": {"oneOf": [template, templates], **in_words["template"]},
-        **{name: _or_null(options[name]) for name in ("top_k", "threshold")},
-    }
-    example = _JSON_EXAMPLE | {"labels": list(EXAMPLE_LABELS)}
-    return _describe_images(ClassifyBody, {**plain, **options}, form, json, example)
-
-
-def _describe_images(
+def describe_images(
     body: type[BaseModel],
     options: Mapping[str, Any],
     of_form: Mapping[str, Any],
@@ -120,7 +76,7 @@ def _describe_images(
     example: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Describe the forms of a body; what `of_form` and `of_json` hold is of these alone."""
-    return _describe(
+    return describe_body(
         options,
         {
             "image/*": _BINARY,
@@ -134,22 +90,8 @@ def _describe_images(
     )
 
 
-def describe_text_request() -> dict[str, Any]:
-    """Describe the options, and the two forms of a body with texts."""
-    options = _options(VectorOptions)
-    return _describe(
-        options,
-        {
-            "application/json": {
-                "schema": _json_text_body(options),
-                "example": {"texts": list(EXAMPLE_TEXTS)},
-            },
-            "text/plain": {"schema": {"type": "string"}, "example": EXAMPLE_TEXTS[0]},
-        },
-    )
-
-
-def _describe(options: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+def describe_body(options: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a request by its options and by each media type that its body may have."""
     parameters = [
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in options.items()
@@ -160,7 +102,7 @@ def _describe(options: Mapping[str, Any], content: Mapping[str, Any]) -> dict[st
     }
 
 
-def _options(model: type[BaseModel]) -> dict[str, Any]:
+def describe_options(model: type[BaseModel]) -> dict[str, Any]:
     """Describe the options as in a query or a form, which know no null.
 
     Defaults are told in words only: what is a `default` is sent by clients and by /docs unasked, in
@@ -187,7 +129,7 @@ def _form(options: Mapping[str, Any]) -> dict[str, Any]:
     files = {"type": "array", "minItems": 1, "items": _BINARY["schema"]}
     ids: dict[str, Any] = {
         "type": "array",
-        "items": _ID,
+        "items": ID_SCHEMA,
         "description": "One for every image, or none.",
     }
     # /docs fills in and sends all fields: these two with nothing, rather than with a made-up text.
@@ -208,34 +150,18 @@ def _json_body(body: type[BaseModel], options: Mapping[str, Any]) -> dict[str, A
     schema["properties"]["images"] |= {"minItems": 1, "items": {"oneOf": items}}
     alone = "One image alone, instead of `images`, in any form that one of these may have."
     schema["properties"]["image"] = {"oneOf": items, "description": alone}
-    return _either(schema, "image", "images")
+    return either(schema, "image", "images")
 
 
-def _json_text_body(options: Mapping[str, Any]) -> dict[str, Any]:
-    schema = EmbedTextBody.model_json_schema()
-    del schema["$defs"]
-    schema["properties"] |= {**options, "expect_space": _or_null(options["expect_space"])}
-    text = {"type": "string"}
-    item = {
-        "type": "object",
-        "properties": {"id": _or_null(_ID), "text": text},
-        "required": ["text"],
-        "additionalProperties": False,
-    }
-    schema["properties"]["texts"]["items"] = {"oneOf": [text, item]}
-    alone = "One text alone, instead of `texts`."
-    schema["properties"]["text"] = {"oneOf": [text, item], "description": alone}
-    return _either(schema, "text", "texts")
-
-
-def _either(schema: Mapping[str, Any], one: str, many: str) -> dict[str, Any]:
+def either(schema: Mapping[str, Any], one: str, many: str) -> dict[str, Any]:
     """Require one of two properties."""
     # As oneOf it would be two types to generators of clients, of which some then make none.
     has_one, has_many = {"required": [one]}, {"required": [many]}
     return {**schema, "required": [], "if": has_one, "then": {"not": has_many}, "else": has_many}
 
 
-def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+def or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Allow null, which JSON knows and counts as not given."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
@@ -243,7 +169,7 @@ def _item(name: str, schema: Mapping[str, Any], *, without: str) -> dict[str, An
     """Describe an image with its one source."""
     return {
         "type": "object",
-        "properties": {"id": _or_null(_ID), name: schema, without: {"type": "null"}},
+        "properties": {"id": or_null(ID_SCHEMA), name: schema, without: {"type": "null"}},
         "required": [name],
         "additionalProperties": False,
     }

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.accept import AnswerForm
+from app.api.answer_schemas import EmbedAnswer, error_responses
 from app.api.context import get_context
 from app.api.description import ANSWER_BESIDE_JSON, describe_request
 from app.api.inputs import EMBED_FORM, read_input
@@ -22,7 +23,7 @@ from app.api.render import (
     render_array,
     render_json,
 )
-from app.api.schemas import EmbedAnswer, EmbedOptions, error_responses
+from app.api.schemas import EmbedOptions
 from app.api.submit import admit, submit
 from app.engine.protocol import ModelInfo
 from app.engine.service import EmbeddedImage

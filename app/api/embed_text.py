@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.accept import AnswerForm
+from app.api.answer_schemas import EmbedTextAnswer, error_responses
 from app.api.context import get_context
-from app.api.description import ANSWER_BESIDE_JSON, describe_text_request
+from app.api.description import ANSWER_BESIDE_JSON
 from app.api.options import check_options
 from app.api.render import (
     Answer,
@@ -19,8 +20,8 @@ from app.api.render import (
     render_array,
     render_json,
 )
-from app.api.schemas import EmbedTextAnswer, error_responses
 from app.api.submit import read_head, submit
+from app.api.text_description import describe_text_request
 from app.api.text_inputs import TextInput, read_texts
 from app.engine.protocol import ModelInfo
 from app.engine.texts import EmbeddedText, EmbeddedTexts

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.answer_schemas import error_responses
 from app.api.context import get_context
 from app.api.description import ANSWER_HEADERS
 from app.api.embeddings_description import describe_embeddings_request
@@ -15,7 +16,6 @@ from app.api.embeddings_inputs import EmbeddingsInput, read_embeddings_input
 from app.api.embeddings_schemas import EmbeddingList
 from app.api.options import check_options
 from app.api.render import Answer, cast_pooled, encode_vectors, estimate_answer_bytes
-from app.api.schemas import error_responses
 from app.api.submit import read_head, submit
 from app.engine.mixed import EmbeddedMixed, embed_mixed
 from app.engine.protocol import Float32Array, MaybeNone, ModelInfo

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.answer_schemas import error_responses
 from app.api.context import get_context
-from app.api.schemas import error_responses
 from app.engine.lifecycle import Engine
 
 router = APIRouter()

@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.answer_schemas import error_responses
 from app.api.context import get_context
-from app.api.schemas import error_responses
 from app.engine.admission import Admission
 from app.engine.lifecycle import Engine
 from app.engine.protocol import Modality, ModelInfo

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from app.api.answer_schemas import error_responses
 from app.api.context import ApiContext, get_context
-from app.api.schemas import error_responses
 from app.errors import ModelNotFoundError
 
 router = APIRouter(prefix="/v1/models")

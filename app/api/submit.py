@@ -48,7 +48,10 @@ def admit(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
 
 
 def read_head(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
-    """Do as `admit`, and leave open what there must be room for."""
+    """Read what a request's head says: who serves it, the form of its answer, its patience.
+
+    What there must be room for is the route's to ask. Raises as `admit`, but `QueueFullError`.
+    """
     context = get_context(request)
     service = context.engine.require_service()
     form = pick_form(request.headers.getlist("accept"))

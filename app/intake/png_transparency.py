@@ -15,8 +15,8 @@ from app.intake.outline import Outline
 _GREY, _COLOUR = 0, 2
 _SAMPLES = {_GREY: 1, _COLOUR: 3}
 _DEEP = 16
-# Pillow's names for the first and for the second byte of each sample of 16 bits.
-_HIGH_BYTES, _LOW_BYTES = "RGB;16B", "RGB;16L"
+# Pillow's name for the second byte of each sample of 16 bits; it takes the first by itself.
+_LOW_BYTES = "RGB;16L"
 
 
 def clear_samples(header: bytes, transparency: bytes) -> bytes | None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.adapters.adapter import Adapter
+from app.api.answer_schemas import error_responses
 from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_HEADERS, HEADER_PARAMETERS
 from app.api.health import livez, readyz
@@ -21,7 +22,7 @@ from app.api.json_body import parse_json, refuse_unknown_names
 from app.api.media_type import is_json
 from app.api.options import check_options, read_query, validate
 from app.api.render import Answer, cast_pooled, estimate_answer_bytes
-from app.api.schemas import EXAMPLE_IMAGES, EmbedOptions, error_responses
+from app.api.schemas import EXAMPLE_IMAGES, EmbedOptions
 from app.api.submit import read_head, submit
 from app.api.text_inputs import check_texts
 from app.engine.mixed import EmbeddedMixed, embed_mixed

@@ -36,7 +36,8 @@ def fit_batch_size(runner: Runner, one: Any, asked_for: int | None, suitable: in
     size = asked_for or suitable
     while not _fits(runner, one, size):
         if asked_for or size == 1:
-            raise StartError(f"SIGLIP_MAX_BATCH_SIZE={size} exceeds the device's memory")
+            what = f"SIGLIP_MAX_BATCH_SIZE={size}" if asked_for else "a single image or text"
+            raise StartError(f"{what} exceeds the device's memory")
         _log.warning("largest batch is too large for the device", images=size)
         size //= 2
     return size
