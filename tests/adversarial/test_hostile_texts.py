@@ -43,9 +43,8 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="module", params=["siglip", "siglip2"])
-def service(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServiceServer]:
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a checkpoint with both towers, of either generation."""
     generation: Generation = request.param
     folder: Path = tmp_path_factory.mktemp(generation)
     if generation == "siglip":
@@ -54,7 +53,12 @@ def service(
     else:
         write_siglip2_tokenizer(folder, train_bpe())
         write_full_checkpoint(folder, generation, vocab_size=2000)
-    with run_service(Settings(model=str(folder), device="cpu", dtype="float32")) as running:
+    return Settings(model=str(folder), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def service(settings: Settings) -> Iterator[ServiceServer]:
+    with run_service(settings) as running:
         running.wait_for_status("ok")
         yield running
 
@@ -101,12 +105,13 @@ def test_what_is_too_much_is_refused_in_our_shape(service: ServiceServer, body: 
     assert len(answer.json()["error"]["message"]) < 300
 
 
-def test_nothing_of_a_text_is_logged(
-    service: ServiceServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for text in ("hush hush", "hush" * 5000, "\u202ehush"):
-        post(service, json.dumps({"texts": [text]}).encode())
-    post(service, b'{"texts": ["hush')
+def test_nothing_of_a_text_is_logged(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    # Of its own: what is logged after the last answer, too, is logged when it has ended.
+    with run_service(settings) as service:
+        service.wait_for_status("ok")
+        for text in ("hush hush", "hush" * 5000, "\u202ehush"):
+            post(service, json.dumps({"texts": [text]}).encode())
+        post(service, b'{"texts": ["hush')
 
     captured = capfd.readouterr()
     assert "hush" not in captured.out + captured.err

@@ -386,16 +386,19 @@ def test_a_model_without_pooling_head_cannot_compare() -> None:
 
 
 def test_nothing_of_a_label_is_logged_or_repeated_in_an_error(
-    service: ServiceServer, capfd: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    post(service, {"labels": ["secretword"]})
-    answers = [
-        post(service, {"labels": ["secretword", "secretword"]}),
-        post(service, {"labels": [f"{RAISES}secretword"], "template": "{}"}),
-        post(service, {"labels": ["cat"], "template": "secretword"}),
-        post(service, {"labels": [{"label": ["secretword"]}]}),
-        post(service, {"labels": ["secretword" * 99]}),
-    ]
+    settings = Settings(max_images=3, max_text_bytes=64)
+    # Of its own: what is logged after the last answer, too, is logged when it has ended.
+    with run_service(settings, FakeEmbedder(), texts=FakeTextEmbedder()) as service:
+        post(service, {"labels": ["secretword"]})
+        answers = [
+            post(service, {"labels": ["secretword", "secretword"]}),
+            post(service, {"labels": [f"{RAISES}secretword"], "template": "{}"}),
+            post(service, {"labels": ["cat"], "template": "secretword"}),
+            post(service, {"labels": [{"label": ["secretword"]}]}),
+            post(service, {"labels": ["secretword" * 99]}),
+        ]
 
     captured = capfd.readouterr()
     assert all(answer.status_code >= 400 for answer in answers)
