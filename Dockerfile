@@ -29,6 +29,7 @@ RUN python -m venv --without-pip /opt/venv \
 # compiled now, never to be compared with a source that cannot change.
 COPY app /srv/app
 COPY model /srv/model
+COPY examples/shapes /srv/examples/shapes
 RUN python -m compileall -q --invalidation-mode unchecked-hash /srv
 
 FROM ${BASE_IMAGE}

@@ -1,11 +1,11 @@
 # Everything from a fresh machine that has python3 (>= 3.11), pip and make.
-#   make demo    start the service, send photographs to it, show what comes back
+#   make demo    start the service, send pictures and words to it, show what comes back
 #   make test    all tests           make check   format, lint, types, imports
 #   make bench   all benchmarks, held against the budgets
 #   make serve   run the service     make install .venv with everything pinned
 #   make test-recipes  run examples/recipes with their packages
 #   make test-docker   build the image and run it with Docker Compose
-#   make test-deploy   deploy/ with Debian's prometheus and kubernetes-client
+#   make test-deploy   deploy/ with Debian's prometheus, kubernetes-client and nginx
 #   make image   build siglip-embed:VERSION     make image-cuda   and siglip-embed:VERSION-cuda
 #   make rules   make the rules of deploy/kubernetes from those of deploy/observability
 
@@ -16,8 +16,9 @@ BIN    := $(VENV)/bin
 # to leave out the CUDA libraries.
 INDEX  := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 
-# Where the hub cannot be reached, run with random weights rather than not at all; says so loudly.
-export SIGLIP_MODEL_FALLBACK ?= random
+# Where the hub cannot be reached, run the model of this repository, which knows coloured shapes only,
+# rather than nothing; says so loudly.
+export SIGLIP_MODEL_FALLBACK ?= examples/shapes
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(INDEX) -c constraints.txt
 
@@ -40,7 +41,7 @@ serve: $(VENV)/.serve
 	$(BIN)/python -m app serve
 
 demo: $(VENV)/.demo
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker and not recipes'

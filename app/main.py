@@ -145,7 +145,7 @@ def load_model(settings: Settings) -> Embedder:
         decode=settings.decode,
         revision=settings.revision,
         sha256=settings.sha256,
-        random_fallback=settings.model_fallback == "random",
+        fallback=settings.model_fallback,
     )
 
 
@@ -159,9 +159,7 @@ def load_texts(settings: Settings, images: ModelInfo) -> TextEmbedder | NoTexts:
     if not images.pretrained:
         texts: TextEmbedder | NoTexts = NoTexts("random weights are of an image tower only")
     else:
-        texts = load_text_embedder(
-            settings.model, images, settings.device, settings.dtype, images.revision
-        )
+        texts = load_text_embedder(images, settings.device, settings.dtype)
     if not isinstance(texts, NoTexts):
         _log.info("texts are taken", **vars(texts.info))
     elif settings.text == "on":

@@ -67,8 +67,12 @@ class Settings(BaseSettings):
     sha256: Annotated[tuple[Sha256, ...], NoDecode, BeforeValidator(_split_commas_or_none)] = Field(
         (), description="SHA-256 that the weight files must have, comma-separated in name order"
     )
-    model_fallback: Annotated[Literal["random"] | None, BeforeValidator(_empty_as_none)] = Field(
-        None, description="random: start with random weights when the hub cannot be reached"
+    model_fallback: Annotated[str | None, BeforeValidator(_empty_as_none)] = Field(
+        None,
+        description=(
+            "model to start with when the hub cannot be reached, as SIGLIP_MODEL; "
+            "random: weights of the wanted shape"
+        ),
     )
     device: str = Field(
         "auto",

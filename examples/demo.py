@@ -1,72 +1,52 @@
-"""Start the service, send photographs to it over HTTP, show what comes back, stop it.
+"""Start the service, send pictures and words to it over HTTP, show what comes back, stop it.
 
-Run as `make demo`. Four photographs, each with a crop and its mirror image: near-duplicates that
-must stand out in the table of cosine similarities.
+Run as `make demo`. With published weights: photographs. Where the hub cannot be reached: drawings,
+and the small model of examples/shapes, which knows them. Near-duplicates must stand out in the
+table of cosine similarities, and each query in words must find its subject.
 """
 
-import io
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
-import skimage.data
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-# Public domain or CC0, shipped with scikit-image.
-PHOTOGRAPHS = ("astronaut", "chelsea", "retina", "rocket")
-START_TIMEOUT_S = 600  # a first start downloads the checkpoint
+from examples.contact_sheet import Hit, draw_contact_sheet
+from examples.gallery import Gallery, hang_drawings, hang_photographs
 
-console = Console()
+START_TIMEOUT_S = 600  # a first start downloads the checkpoint
+FOLDER = Path("demo")  # what is sent, and the contact sheet
+HITS = 5  # of each query
+
+Vectors = NDArray[np.float32]
+
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
     """Run the demonstration."""
-    images = dict(make_images())
     with running_service() as url, httpx.Client(base_url=url, timeout=120) as client:
-        model = client.get("/healthz").json()
-        console.print(f"[bold]{model['model']}[/] on {model['device']} in {model['dtype']}\n")
-        files = [("images", (name, data, "image/jpeg")) for name, data in images.items()]
-        start = time.perf_counter()
-        response = client.post("/embed", files=files)
-        elapsed_s = time.perf_counter() - start
-        response.raise_for_status()
-        answer = response.json()
-        show_vectors(answer, list(images))
-        show_timings(elapsed_s, len(images), response.headers["Server-Timing"])
-        vectors = np.array([item["embedding"] for item in answer["data"]])
-        show_similarities(vectors, list(images))
-        explain(random_weights="random_weights" in answer["data"][0]["warnings"])
-    show_curl(images["astronaut"])
-
-
-def make_images() -> Iterator[tuple[str, bytes]]:
-    """Yield name and JPEG bytes of each photograph, a crop of it, and its mirror image."""
-    for name in PHOTOGRAPHS:
-        photograph = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
-        width, height = photograph.size
-        crop = photograph.crop((width // 16, height // 16, width - width // 16, height))
-        yield name, as_jpeg(photograph)
-        yield f"{name}, crop", as_jpeg(crop)
-        yield f"{name}, mirror", as_jpeg(ImageOps.mirror(photograph))
-
-
-def as_jpeg(image: Image.Image) -> bytes:
-    """Encode an image as a person would upload it."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=92)
-    return file.getvalue()
+        model = client.get("/v1/models").raise_for_status().json()["data"][0]
+        console.print(f"[bold]{model['id']}[/] on {model['device']} in {model['dtype']}")
+        knows_shapes = model["id"] == "shapes"
+        explain(knows_shapes=knows_shapes, pretrained=model["pretrained"])
+        gallery = hang_drawings() if knows_shapes else hang_photographs()
+        vectors = embed_pictures(client, gallery)
+        show_similarities(vectors, gallery)
+        if model["text"]:
+            show_answers(client, vectors, gallery)
+    show_curl(gallery, has_texts=bool(model["text"]))
 
 
 @contextmanager
@@ -103,68 +83,95 @@ def wait_until_ready(service: subprocess.Popen[bytes], url: str) -> None:
     sys.exit(f"the service was not ready within {START_TIMEOUT_S} s")
 
 
-def show_vectors(answer: dict[str, Any], names: list[str]) -> None:
-    """Print shape and first numbers of every vector."""
+def explain(*, knows_shapes: bool, pretrained: bool) -> None:
+    """Say what the vectors know."""
+    if knows_shapes:
+        console.print(
+            "[bold yellow]The hub could not be reached, or SIGLIP_MODEL says so[/]: this is the "
+            "small model of the repository. It knows coloured shapes on coloured grounds, and "
+            "nothing else; so here are drawings of such. With published weights the same is shown "
+            "with photographs.\n"
+        )
+    elif pretrained:
+        console.print("Published weights: vectors compare what pictures show and words say.\n")
+    else:
+        console.print(
+            "[bold yellow]These are random weights[/]: pictures of alike colours and layout still "
+            "land close together, but such vectors know nothing of what a picture shows.\n"
+        )
+
+
+def embed_pictures(client: httpx.Client, gallery: Gallery) -> Vectors:
+    """Embed all pictures in one request, and show what comes back."""
+    files = [("images", (picture.name, picture.jpeg)) for picture in gallery.pictures]
+    start = time.perf_counter()
+    response = client.post("/embed", files=files).raise_for_status()
+    elapsed_s = time.perf_counter() - start
+    data = response.json()["data"]
     table = Table("image", "seen", "shape", "first numbers", box=None, title="POST /embed")
-    for name, item in zip(names, answer["data"], strict=True):
+    for picture, item in zip(gallery.pictures, data, strict=True):
         seen, vector = item["image"], item["embedding"]
         numbers = ", ".join(f"{value:+.4f}" for value in vector[:3])
         size = f"{seen['width']} x {seen['height']} {seen['format']}"
-        table.add_row(name, size, f"({len(vector)},)", f"{numbers}, ...")
+        table.add_row(picture.name, size, f"({len(vector)},)", f"{numbers}, ...")
     console.print(table)
+    rate = len(data) / elapsed_s
+    console.print(f"\n{len(data)} images in one request: {elapsed_s:.2f} s, {rate:.1f} images/s")
+    timing = response.headers["Server-Timing"].replace(";dur=", " ")
+    console.print(f"in the service (ms): {timing}\n")
+    return np.array([item["embedding"] for item in data], np.float32)
 
 
-def show_timings(elapsed_s: float, images: int, server_timing: str) -> None:
-    """Print how long the one request took, and where."""
-    rate = images / elapsed_s
-    console.print(f"\n{images} images in one request: {elapsed_s:.2f} s, {rate:.1f} images/s")
-    console.print(f"in the service (ms): {server_timing.replace(';dur=', ' ')}\n")
-
-
-def show_similarities(vectors: np.ndarray[Any, Any], names: list[str]) -> None:
-    """Print the cosine of every pair; pairs of the same photograph are bold."""
+def show_similarities(vectors: Vectors, gallery: Gallery) -> None:
+    """Print the cosine of every pair; pairs of one subject are bold."""
     cosines = vectors @ vectors.T
-    table = Table("cosine", *map(str, range(len(names))), box=None, padding=(0, 1, 0, 0))
-    for i, name in enumerate(names):
-        cells = [f"{cosine:.2f}" for cosine in cosines[i]]
-        bold = [f"[bold green]{cell}[/]" for cell in cells]
-        same = [same_photograph(name, other) for other in names]
-        table.add_row(f"{i} {name}", *(bold[j] if same[j] else cells[j] for j in range(len(names))))
+    subjects = np.array([picture.subject for picture in gallery.pictures])
+    same = subjects[:, None] == subjects
+    table = Table("cosine", *map(str, range(len(same))), box=None, padding=(0, 1, 0, 0))
+    for i, picture in enumerate(gallery.pictures):
+        cells = [
+            f"[bold green]{cosine:.2f}[/]" if is_same else f"{cosine:.2f}"
+            for cosine, is_same in zip(cosines[i], same[i], strict=True)
+        ]
+        table.add_row(f"{i} {picture.name}", *cells)
     console.print(table)
-    pairs = [(i, j) for i in range(len(names)) for j in range(i)]
-    for title, wanted in (("same photograph", True), ("different photographs", False)):
-        found = [cosines[i, j] for i, j in pairs if same_photograph(names[i], names[j]) is wanted]
-        console.print(f"{title}: {min(found):.3f} to {max(found):.3f}")
+    once = np.tri(len(same), k=-1, dtype=bool)
+    for title, pairs in (("same subject", once & same), ("different subjects", once & ~same)):
+        console.print(f"{title}: {cosines[pairs].min():.3f} to {cosines[pairs].max():.3f}")
 
 
-def same_photograph(name: str, other: str) -> bool:
-    """Tell whether two images were made from one photograph."""
-    return name.partition(",")[0] == other.partition(",")[0]
+def show_answers(client: httpx.Client, vectors: Vectors, gallery: Gallery) -> None:
+    """Ask for pictures in words; print the best, and draw the ranking."""
+    response = client.post("/embed/text", json={"texts": list(gallery.queries)}).raise_for_status()
+    texts = np.array([item["embedding"] for item in response.json()["data"]], np.float32)
+    table = Table("query", "best picture", "cosine", "", box=None, title="\nPOST /embed/text")
+    rankings = {}
+    for (query, subject), cosines in zip(gallery.queries.items(), texts @ vectors.T, strict=True):
+        best = cosines.argsort()[::-1][:HITS]
+        shown = [gallery.pictures[i] for i in best]
+        rankings[query] = [
+            Hit(picture.jpeg, float(cosines[i]), picture.subject == subject)
+            for i, picture in zip(best, shown, strict=True)
+        ]
+        mark = "[green]right[/]" if rankings[query][0].right else "[red]wrong[/]"
+        table.add_row(query, shown[0].name, f"{cosines[best[0]]:.3f}", mark)
+    console.print(table)
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / "ranking.png"
+    draw_contact_sheet(rankings).save(path)
+    console.print(f"\nThe rankings as a picture: [bold]{path}[/]")
 
 
-def explain(*, random_weights: bool) -> None:
-    """Say what the table shows and what it does not."""
-    if random_weights:
-        console.print(
-            "\n[bold yellow]These are random weights[/]: the hub could not be reached, or "
-            "SIGLIP_MODEL asks for them. Images of alike colours and layout still land close "
-            "together, so near-duplicates stand out; but such vectors know nothing of what a "
-            "picture shows. With published weights they do."
-        )
-    else:
-        console.print("\nPublished weights: cosines compare what the pictures show.")
-
-
-def show_curl(photograph: bytes) -> None:
-    """Print the command that repeats this by hand."""
-    path = Path(tempfile.gettempdir()) / "astronaut.jpg"
-    path.write_bytes(photograph)
-    console.print("\nRepeat it: `make serve` in one terminal, and in another", highlight=False)
-    console.print(
-        f"curl localhost:8000/embed -H 'Content-Type: image/jpeg' --data-binary @{path}",
-        highlight=False,
-        soft_wrap=True,
-    )
+def show_curl(gallery: Gallery, *, has_texts: bool) -> None:
+    """Print the commands that repeat this by hand."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / "picture.jpg"
+    path.write_bytes(gallery.pictures[0].jpeg)
+    console.print("\nRepeat it: `make serve` in one terminal, and in another")
+    console.print(f"curl localhost:8000/embed --data-binary @{path}")
+    if has_texts:
+        query = shlex.quote(next(iter(gallery.queries)))
+        console.print(f"curl localhost:8000/embed/text -H 'Content-Type: text/plain' -d {query}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ A piece is an image file, or some texts that are a batch or more.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from app.bulk.row import Row
+from app.cores import count_cores
 from app.engine.protocol import ModelInfo, TextInfo
 from app.engine.service import EmbeddingService
 from app.errors import DeadlineExceededError, ServiceError
@@ -26,7 +26,7 @@ _STANDSTILL_LOOKS = 300
 
 def images_in_flight(info: ModelInfo) -> int:
     """Return how many images are to be read, decoded, computed and written at one time."""
-    return _BATCHES_IN_FLIGHT * info.max_batch_size + (os.cpu_count() or 1)
+    return _BATCHES_IN_FLIGHT * info.max_batch_size + count_cores()
 
 
 def texts_per_piece(info: TextInfo) -> int:

@@ -1,6 +1,5 @@
 """Encoded images to the model's input size: sources, decoding processes, their memory and rate."""
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 import structlog
 from PIL import Image
 
+from app.cores import count_cores
 from app.engine.protocol import Embedder, UInt8Array
 from app.engine.remote import RemoteImage, prepare_remote
 from app.engine.running_mean import RunningMean
@@ -67,7 +67,7 @@ Preparing = Future[PreparedImage | ServiceError]
 
 
 class Preparer:
-    """Decodes and resizes images in processes, as many as the machine has cores.
+    """Decodes and resizes images in processes, as many as there are cores.
 
     Each is waited for by a thread. `decode_memory` is the bytes that images being decoded may take
     together, but for small ones.
@@ -82,7 +82,7 @@ class Preparer:
         self._least_side = 3 * embedder.info.image_size // 2 if fast else None
         self._memory = DecodeMemory(decode_memory)
         self._granted = _granted_by(embedder)
-        self._processes = [DecodeProcess(limits) for _ in range(os.cpu_count() or 1)]
+        self._processes = [DecodeProcess(limits) for _ in range(count_cores())]
         self._idle: SimpleQueue[DecodeProcess] = SimpleQueue()
         for process in self._processes:
             self._idle.put(process)

@@ -86,6 +86,8 @@ class ModelInfo:
     """Images in one forward pass, as found out at the start."""
     selftest_cosine: float | None = None
     """Least cosine of the start's self-test to the float32 reference."""
+    source: str = ""
+    """What it was loaded by, and its text side is: hub id, folder or `random:SHAPE`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The rows that are nearest to a query: all of them are looked at."""
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -9,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from app.cores import count_cores
 from app.engine.forward import unit_vector
 from app.engine.protocol import Float32Array, Int64Array
 
@@ -55,7 +55,7 @@ def rank_rows(index: VectorFile, query: Float32Array, count: int, *, unit: bool)
         for rows, vectors in index.read_blocks(group):
             ranking.add(rows, vectors)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         for done in pool.map(rank_group, index.groups):
             assert done is None  # noqa: S101 # what it raised would have been raised here
     return ranking.hits

@@ -80,7 +80,6 @@ def test_a_variable_sets_its_field(
     ("variable", "value"),
     [
         ("SIGLIP_MODEL", ""),
-        ("SIGLIP_MODEL_FALLBACK", "yes"),
         ("SIGLIP_DEVICE", "gpu"),
         ("SIGLIP_DEVICE", "cuda:"),
         ("SIGLIP_DEVICE", "cpu\n"),

@@ -11,7 +11,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from app.engine.protocol import NoTexts, StartError
-from app.main import load_model, load_texts
+from app.main import load_model, load_texts, load_towers
 from app.settings import Settings
 from tests.app.service_server import run_service
 from tests.reference import ReferenceCheckpoint
@@ -165,7 +165,18 @@ def test_texts_are_of_the_commit_that_the_images_are_of(
         return written
 
     monkeypatch.setattr("model.hub.download_checkpoint", download)
-    images = replace(load_model(settings(written)).info, revision="0" * 40)
+    images = load_model(settings(written)).info
+    images = replace(images, source="owner/name", revision="0" * 40)
 
     assert not isinstance(load_texts(settings("owner/name"), images), NoTexts)
     assert {*asked} == {"0" * 40}
+
+
+def test_texts_are_of_the_model_that_took_the_place_of_an_unreachable_one(written: Path) -> None:
+    given = settings("google/siglip-tiny-patch8-32", model_fallback=str(written), text="on")
+
+    towers = load_towers(given)
+
+    assert towers.images.info.source == str(written)
+    assert not isinstance(towers.texts, NoTexts)
+    assert towers.texts.info.text_space.startswith(f"{written.name}:text:")

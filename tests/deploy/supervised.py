@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.app.fake_embedder import LOSES_DEVICE
 from tests.app.images import encode, plain_png, scene
 from tests.deploy.tools import ROOT
 
-_WAIT_S = 30
+_WAIT_S = 90
 _CLIENTS = 8
 _PAUSE_S = 0.1
 _GOOD, _BROKEN = plain_png((1, 2, 3)), encode(scene(0))[:500]
@@ -55,6 +56,24 @@ class SupervisedService:
         """Send the image at which the fake's device is lost; return the exit code."""
         assert self._process is not None
         post(self.client, plain_png((LOSES_DEVICE, 0, 0)))
+        return self._process.wait(_WAIT_S)
+
+    def wait_until_ready(self) -> None:
+        """Ask /readyz until it answers 200."""
+        give_up_at = time.monotonic() + _WAIT_S
+        while not self._is_ready():
+            assert time.monotonic() < give_up_at, "the service did not get ready"
+            time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        with suppress(httpx.TransportError):
+            return self.client.get("/readyz").is_success
+        return False
+
+    def stop(self) -> int:
+        """Stop it as an operator does, and return the exit code."""
+        assert self._process is not None
+        self._process.terminate()
         return self._process.wait(_WAIT_S)
 
     def hang(self) -> None:

@@ -30,7 +30,7 @@ def test_texts_are_those_of_the_cpu_in_float32(tmp_path: Path, dtype: str, bar: 
     vectors = {}
     for device, own_dtype in (("cpu", "float32"), ("cuda", dtype)):
         images = load_embedder(str(tmp_path), device, own_dtype).info
-        texts = load_text_embedder(str(tmp_path), images, device, own_dtype)
+        texts = load_text_embedder(images, device, own_dtype)
         assert not isinstance(texts, NoTexts)
         assert (texts.info.selftest_cosine or 0) >= bar
         ids = [one.input_ids for one in texts.tokenize([f"{n} red bicycles" for n in range(40)])]

@@ -36,21 +36,21 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     decode: str = "exact",
     revision: str | None = None,
     sha256: Sequence[str] = (),
-    random_fallback: bool = False,
+    fallback: str | None = None,
 ) -> Embedder:
     """Load a model by hub id, local folder or `random:<shape>`, warm it up and test it.
 
     Without a `max_batch_size` there is one that suits the device and fits into it. `decode` is how
     images become pixels, exact or fast: it decides what resizes them, and counts towards the space.
-    With `random_fallback` an unreachable hub leads to random weights instead of an error. `sha256`
-    is what the weight files must have, if given. Raises `StartError`.
+    `fallback` is loaded instead where only the network keeps the model away, see
+    `load_plain_model`. `sha256` is what the weight files must have, if given. Raises `StartError`.
     """
     torch_device = pick_device(device)
     torch_dtype = pick_dtype(dtype, torch_device)
     configure_device(torch_device)
     if compiled and torch_dtype == torch.int8:
         raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
-    loaded = load_plain_model(model, revision, sha256, random_fallback=random_fallback)
+    loaded = load_plain_model(model, revision, sha256, fallback)
     _refuse_unsupported(loaded, torch_dtype, compiled=compiled)
     if decode == "fast":
         loaded = loaded.resizing_with_torch()
@@ -110,6 +110,7 @@ def _describe(
         pretrained=loaded.pretrained,
         pooled=config.vision_use_head,
         naflex=family.uneven,
+        source=loaded.source,
     )
 
 

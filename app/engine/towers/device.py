@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from app.cores import count_cores
 from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError, StartError
 
 _DTYPES = {
@@ -37,7 +38,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def configure_device(device: torch.device) -> None:
-    """Choose, once in a process, how a device computes attention."""
+    """Choose, once in a process, how a device computes attention, or how many cores compute."""
+    if device.type == "cpu":
+        torch.set_num_threads(min(torch.get_num_threads(), count_cores()))
     if device.type == "cuda":
         # cuDNN's attention plans anew for every shape in every thread; flash attention does not.
         torch.backends.cuda.enable_cudnn_sdp(False)

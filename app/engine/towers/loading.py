@@ -32,6 +32,7 @@ class LoadedModel:
     family: AnyFamily
     model: PreTrainedVisionModel[Any]
     processor: BaseImageProcessor
+    source: str
     name: str
     revision: str | None
     pretrained: bool
@@ -43,27 +44,34 @@ class LoadedModel:
 
 
 def load_plain_model(
-    model: str, revision: str | None, sha256: Sequence[str], *, random_fallback: bool
+    model: str, revision: str | None, sha256: Sequence[str], fallback: str | None = None
 ) -> LoadedModel:
     """Load a model by hub id, local folder or `random:<shape>`.
 
-    With `random_fallback` an unreachable hub leads to random weights instead of an error. `sha256`
-    is what the weight files must have, if given. Raises `StartError`.
+    `fallback` is such a name too, loaded where only the network keeps the model away; a mere
+    `random` is random weights of the model's shape. `sha256` is what the weight files must have, if
+    given. Raises `StartError`.
     """
     try:
         if model.startswith(RANDOM_PREFIX):
             return _draw_model(model, revision, sha256)
         return _load_checkpoint(model, revision, sha256)
     except HubUnreachableError as error:
-        if not random_fallback:
+        if fallback is None:
             raise StartError(f"{model} cannot be loaded: {error}") from error
-        shape = _SHAPE_IN_NAME.search(model)
-        if shape is None:
-            raise StartError(f"{model} names no shape for random weights: {error}") from error
-        _log.warning("hub unreachable, falling back to random weights", wanted=model)
-        return load_plain_model(RANDOM_PREFIX + shape[0], None, sha256, random_fallback=False)
+        if fallback == "random":
+            fallback = _random_of_shape(model, error)
+        _log.warning("HUB UNREACHABLE: this is another model", wanted=model, served=fallback)
+        return load_plain_model(fallback, None, sha256)
     except (CheckpointError, ConfigError) as error:
         raise StartError(f"{model} cannot be loaded: {error}") from error
+
+
+def _random_of_shape(model: str, error: HubUnreachableError) -> str:
+    shape = _SHAPE_IN_NAME.search(model)
+    if shape is None:
+        raise StartError(f"{model} names no shape for random weights: {error}") from error
+    return RANDOM_PREFIX + shape[0]
 
 
 def _draw_model(name: str, revision: str | None, sha256: Sequence[str]) -> LoadedModel:
@@ -76,7 +84,8 @@ def _draw_model(name: str, revision: str | None, sha256: Sequence[str]) -> Loade
     family: AnyFamily = NAFLEX if shape.endswith(_NAFLEX_SUFFIX) else FIXED
     config = family.config.from_shape(shape)
     draw = partial(family.model.from_random, config)
-    return LoadedModel(family, draw(), family.usual_processor(config), name, None, False, draw)
+    processor = family.usual_processor(config)
+    return LoadedModel(family, draw(), processor, name, name, None, False, draw)
 
 
 def _load_checkpoint(model: str, revision: str | None, sha256: Sequence[str]) -> LoadedModel:
@@ -89,7 +98,7 @@ def _load_checkpoint(model: str, revision: str | None, sha256: Sequence[str]) ->
     loaded = load()
     processor = _read_processor(family, folder, loaded.config)
     name = model if commit else folder.resolve().name
-    return LoadedModel(family, loaded, processor, name, commit, True, load)
+    return LoadedModel(family, loaded, processor, model, name, commit, True, load)
 
 
 def _read_processor(family: AnyFamily, folder: Path, config: Any) -> BaseImageProcessor:

@@ -43,10 +43,8 @@ _TEXTS = 24
 _TEST_TEXTS = ("a photo of a red bicycle", "zwei Katzen im Schnee")
 
 
-def load_text_embedder(
-    model: str, images: ModelInfo, device: str, dtype: str, revision: str | None = None
-) -> TextEmbedder | NoTexts:
-    """Load the text side of a checkpoint whose `images` side has been loaded.
+def load_text_embedder(images: ModelInfo, device: str, dtype: str) -> TextEmbedder | NoTexts:
+    """Load the text side of the checkpoint whose `images` side has been loaded.
 
     It is never compiled; and where the image side is int8, it is bfloat16. Raises `StartError` when
     it does not compute what its weights say.
@@ -56,7 +54,7 @@ def load_text_embedder(
     if torch_dtype == torch.int8:
         torch_dtype = torch.bfloat16
     try:
-        checkpoint = open_checkpoint(model, revision)
+        checkpoint = open_checkpoint(images.source, images.revision)
         if not has_text_tower(checkpoint):
             return NoTexts("the checkpoint has no text tower")
         if not has_tokenizer(checkpoint.folder):

@@ -275,10 +275,32 @@ def test_an_unreachable_hub_stops_the_start_and_names_the_ways_out() -> None:
 
 
 def test_an_unreachable_hub_leads_to_random_weights_only_when_asked_for() -> None:
-    info = load(UNREACHABLE, random_fallback=True).info
+    info = load(UNREACHABLE, fallback="random").info
 
     assert info.model == "random:tiny-patch8-32"
     assert not info.pretrained
+
+
+def test_an_unreachable_hub_leads_to_the_model_that_is_named_instead(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    info = load(UNREACHABLE, revision="main", fallback=str(tiny_checkpoint.folder)).info
+
+    assert info.model == tiny_checkpoint.folder.name
+    assert info.space == load(tiny_checkpoint.folder).info.space
+    assert info.pretrained
+
+
+def test_a_fallback_that_is_no_model_is_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "none") in start_error(UNREACHABLE, fallback=str(tmp_path / "none"))
+
+
+def test_what_is_served_instead_has_the_digests_that_were_asked_for(
+    tiny_checkpoint: ReferenceCheckpoint,
+) -> None:
+    error = start_error(UNREACHABLE, sha256=["0" * 64], fallback=str(tiny_checkpoint.folder))
+
+    assert "SHA-256" in error
 
 
 def test_a_hub_that_has_no_such_model_never_leads_to_random_weights(
@@ -286,11 +308,11 @@ def test_a_hub_that_has_no_such_model_never_leads_to_random_weights(
 ) -> None:
     hub.publish("owner/another", tiny_checkpoint.folder)
 
-    assert UNREACHABLE in start_error(UNREACHABLE, random_fallback=True)
+    assert UNREACHABLE in start_error(UNREACHABLE, fallback="random")
 
 
 def test_a_missing_folder_never_leads_to_random_weights(tmp_path: Path) -> None:
-    start_error(tmp_path / "none", random_fallback=True)
+    start_error(tmp_path / "none", fallback="random")
 
 
 def test_an_unknown_shape_stops_the_start() -> None:
@@ -307,7 +329,7 @@ def test_a_revision_of_what_no_hub_has_stops_the_start(
 
 
 def test_an_unreachable_model_of_unknown_shape_stops_the_start() -> None:
-    assert "someone/strange-model" in start_error("someone/strange-model", random_fallback=True)
+    assert "someone/strange-model" in start_error("someone/strange-model", fallback="random")
 
 
 def test_a_processor_of_another_size_stops_the_start(checkpoint: Path) -> None:

@@ -104,7 +104,7 @@ def test_the_space_of_a_checkpoint_never_changes(
     """Vectors are kept for years: who adds a field to a config must not change what it was."""
     folder = tmp_path / kind
     write_checkpoint(folder, kind)
-    loaded = load_plain_model(str(folder), None, (), random_fallback=False)
+    loaded = load_plain_model(str(folder), None, ())
     if decode == "fast":
         loaded = loaded.resizing_with_torch()
 

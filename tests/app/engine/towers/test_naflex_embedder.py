@@ -124,7 +124,7 @@ def test_random_weights_of_a_naflex_shape_say_that_they_are() -> None:
 
 
 def test_an_unreachable_hub_leads_to_random_weights_of_the_same_kind() -> None:
-    info = load("google/siglip2-tiny-patch16-naflex", random_fallback=True).info
+    info = load("google/siglip2-tiny-patch16-naflex", fallback="random").info
     assert info.model == "random:tiny-patch16-naflex"
 
 

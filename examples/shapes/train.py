@@ -1,0 +1,248 @@
+"""Train the model of this folder, from drawings made on the way: `python -m examples.shapes.train`.
+
+First the vision tower learns to see: linear readouts, thrown away afterwards, name what is drawn,
+which takes a tenth of the drawings that sentences alone would take. Then both towers learn by
+SigLIP's loss (Zhai et al. 2023, algorithm 1) but for its labels: of drawings it is known which
+sentences are true of them, so each true pair counts as one, not only the pairs on the diagonal.
+"""
+
+import argparse
+import io
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentencepiece import SentencePieceTrainer
+from torch import nn
+
+from examples.shapes.drawing import draw_pixels
+from examples.shapes.world import (
+    COLOURS,
+    GROUNDS,
+    OPPOSITES,
+    SHAPES,
+    SIZES,
+    Scene,
+    change_scene,
+    describe,
+    draw_scene,
+    holds,
+)
+from model import SiglipConfig, SiglipModel, SiglipTextConfig, SiglipVisionConfig
+from model.tokenization_siglip import SiglipTokenizer
+
+FOLDER = Path(__file__).parent
+SIDE, PATCH = 48, 12  # pixels; a small thing is about as large as a patch
+TOKENS = 24
+TOKEN_KINDS = 160
+WIDTH: Any = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
+
+SEED = 0
+BATCH = 128  # drawings; half of them are the other half with one thing changed
+LEARNING_RATE = 1e-3
+WARMUP_STEPS = 100
+
+TEMPLATES = ("{}", "a photo of {}", "This is a photo of {}.", "a picture of {}", "a drawing of {}")
+PREPROCESSOR = {
+    "image_processor_type": "SiglipImageProcessor",
+    "do_resize": True,
+    "size": {"height": SIDE, "width": SIDE},
+    "resample": 3,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Drawings, one sentence on each, and which sentence is true of which drawing."""
+
+    pixel_values: torch.Tensor
+    """float32 (drawings, 3, SIDE, SIDE), -1 to 1."""
+    input_ids: torch.Tensor
+    """int64 (sentences, TOKENS)."""
+    labels: torch.Tensor
+    """float32 (drawings, sentences): 1 where it is true, else -1."""
+
+
+def main() -> None:
+    """Train, say how it goes, and write the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder for the checkpoint")
+    parser.add_argument("--seeing-steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4500)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    tokenizer = write_tokenizer(arguments.output)
+    torch.manual_seed(SEED)
+    model = build_model()
+    learn_to_see(model, arguments.seeing_steps)
+    train(model, tokenizer, arguments.steps)
+    write_checkpoint(model, arguments.output)
+
+
+def write_tokenizer(folder: Path) -> SiglipTokenizer:
+    """Train spiece.model on the words of the world; what is none is spelt out in letters."""
+    words = [*COLOURS, *GROUNDS, *SHAPES, "shape", *SIZES, *OPPOSITES, "a", "an", "on", "ground"]
+    sentences = [template.format(word).lower() for template in TEMPLATES for word in words]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    spiece = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences * 20),
+        model_writer=spiece,
+        vocab_size=TOKEN_KINDS,
+        model_type="bpe",
+        required_chars=letters,
+        normalization_rule_name="identity",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        hard_vocab_limit=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    (folder / "spiece.model").write_bytes(spiece.getvalue())
+    options = {
+        "tokenizer_class": "SiglipTokenizer",
+        "model_max_length": TOKENS,
+        "eos_token": "</s>",
+        "pad_token": "</s>",
+        "unk_token": "<unk>",
+        "do_lower_case": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(options, indent=2) + "\n")
+    return SiglipTokenizer(folder / "spiece.model", max_length=TOKENS, vocab_size=TOKEN_KINDS)
+
+
+def build_model() -> SiglipModel:
+    """Build the two towers, and start the logits near the share of sentences that are true."""
+    config = SiglipConfig(
+        vision_config=SiglipVisionConfig(
+            image_size=SIDE, patch_size=PATCH, num_hidden_layers=4, **WIDTH
+        ),
+        text_config=SiglipTextConfig(
+            vocab_size=TOKEN_KINDS, max_position_embeddings=TOKENS, num_hidden_layers=2, **WIDTH
+        ),
+    )
+    model = SiglipModel(config)
+    nn.init.constant_(model.logit_scale, math.log(10))
+    nn.init.constant_(model.logit_bias, -5)
+    return model
+
+
+def learn_to_see(model: SiglipModel, steps: int) -> None:
+    """Train the vision tower to tell what is drawn: each thing, how they stand, the ground."""
+    random = np.random.default_rng(SEED)
+    words = [len(SIZES), len(COLOURS), len(SHAPES)] * 2 + [1 + len(OPPOSITES), len(GROUNDS)]
+    readouts = nn.Linear(WIDTH["hidden_size"], sum(words))
+    optimizer = Optimizer([*model.vision_model.parameters(), *readouts.parameters()], steps)
+    for step in range(1, steps + 1):
+        scenes = [draw_scene(random) for _ in range(BATCH)]
+        # Of two things the left or upper one is the first.
+        turned = [s.turn() if s.relation in ("right of", "below") else s for s in scenes]
+        targets = torch.tensor([scene.encode() for scene in turned])
+        targets[:, 6] += 1  # a thing alone is an answer too
+        vectors = model.vision_model(draw_pixel_values(scenes, random)).pooler_output
+        answers = readouts(vectors).split(words, dim=1)
+        loss = torch.stack(
+            [
+                nn.functional.cross_entropy(answer, target, ignore_index=-1)
+                for answer, target in zip(answers, targets.T, strict=True)
+            ]
+        ).sum()
+        optimizer.step(loss)
+        if step % 100 == 0:
+            optimizer.report(step, loss)
+
+
+def train(model: SiglipModel, tokenizer: SiglipTokenizer, steps: int) -> None:
+    """Train both towers by the sigmoid loss."""
+    optimizer = Optimizer(list(model.parameters()), steps)
+    for step, batch in zip(range(1, steps + 1), draw_batches(tokenizer), strict=False):
+        output = model(batch.input_ids, batch.pixel_values)
+        loss = -nn.functional.logsigmoid(batch.labels * output.logits_per_image).sum() / BATCH
+        optimizer.step(loss)
+        if step % 100 == 0:
+            recall = find_drawings(output.logits_per_text, batch)
+            optimizer.report(step, loss, f"recall@1 {recall:.2f}")
+
+
+class Optimizer:
+    """AdamW under a cosine schedule with a warm-up, and gradients of length 1 at most."""
+
+    def __init__(self, parameters: list[nn.Parameter], steps: int) -> None:
+        self._parameters = parameters
+        self._optimizer = torch.optim.AdamW(
+            parameters, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01
+        )
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer,
+            lambda step: min(
+                (step + 1) / WARMUP_STEPS, 0.5 + 0.5 * math.cos(math.pi * step / steps)
+            ),
+        )
+        self._start = time.monotonic()
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Change the parameters by the gradients of a loss."""
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, 1)
+        self._optimizer.step()
+        self._schedule.step()
+
+    def report(self, step: int, loss: torch.Tensor, more: str = "") -> None:
+        """Print how far it has come."""
+        minutes = (time.monotonic() - self._start) / 60
+        print(f"{step:5} loss {loss.item():6.3f} {minutes:5.1f} min {more}", flush=True)
+
+
+def write_checkpoint(model: SiglipModel, folder: Path) -> None:
+    """Write the weights in float16, and how images are prepared, beside the tokenizer."""
+    model.to(torch.float16).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
+
+
+def draw_batches(tokenizer: SiglipTokenizer) -> Iterator[Batch]:
+    """Draw batches without end."""
+    random = np.random.default_rng(SEED + 1)
+    while True:
+        scenes = [draw_scene(random) for _ in range(BATCH // 2)]
+        scenes += [change_scene(scene, random) for scene in scenes]
+        said = [describe(scene, random) for scene in scenes]
+        texts = [TEMPLATES[random.integers(len(TEMPLATES))].format(words) for words in said]
+        truth = holds(
+            np.array([words.encode() for words in said], np.int8),
+            np.array([scene.encode() for scene in scenes], np.int8),
+        )
+        yield Batch(
+            draw_pixel_values(scenes, random),
+            torch.as_tensor(tokenizer(texts)),
+            torch.from_numpy(truth.T * 2.0 - 1).float(),
+        )
+
+
+def draw_pixel_values(scenes: Sequence[Scene], random: np.random.Generator) -> torch.Tensor:
+    """Draw scenes as the processor gives them: float32 (scenes, 3, SIDE, SIDE), -1 to 1."""
+    pixels = np.stack([draw_pixels(scene, random, SIDE) for scene in scenes])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+
+
+def find_drawings(logits_per_text: torch.Tensor, batch: Batch) -> float:
+    """Return the share of sentences that are true of the drawing that fits them best."""
+    best = logits_per_text.argmax(1, keepdim=True)
+    return float((batch.labels.T.gather(1, best) > 0).float().mean())
+
+
+if __name__ == "__main__":
+    main()
