@@ -73,7 +73,7 @@ values = st.recursive(
 bounded = settings(
     derandomize=True,
     database=None,
-    max_examples=400,
+    max_examples=250,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
