@@ -81,6 +81,13 @@ $(VENV)/.recipes: $(VENV)/.installed
 	$(PIP_INSTALL) -e '.[dev,recipes]'
 	@touch $@
 
+# What tests run with Node and in a browser; without it these are skipped.
+$(VENV)/.node: tests/node/package.json | $(BIN)/python
+	mkdir -p $(VENV)/node
+	cp $< $(VENV)/node
+	npm install --prefix $(VENV)/node --ignore-scripts --no-package-lock --no-audit --no-fund
+	@touch $@
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)

@@ -113,6 +113,23 @@ BUDGETS: tuple[Budget, ...] = (
         at_most=0.60,
     ),
     Budget(f"tiny model, concurrency 1: p50 {_PLAIN_AS_IS}", "serving.tiny.c1.p50_of_plain"),
+    *(
+        Budget(
+            f"{size}, {route}: CPU of /embed's, the image in the same form",
+            f"serving.{size}.{finding}",
+            at_most=1.05,
+        )
+        for size in ("tiny", "base")
+        for route, finding in (
+            ("/v1/embeddings", "embeddings_cpu_of_embed"),
+            ("/classify", "classify_cpu_of_embed"),
+            ("/classify, raw body", "raw_classify_cpu_of_embed"),
+        )
+    ),
+    Budget(
+        "tiny, /v1/embeddings: CPU of /embed's, the image as a raw body there",
+        "serving.tiny.embeddings_cpu_of_raw_embed",
+    ),
     Budget("base, idle: p50 of one text, of one image's", "texts.idle_p50_of_image", at_most=0.35),
     Budget(
         f"{_TEXT_BESIDE}: in the queue, p50, batches",

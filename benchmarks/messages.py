@@ -20,10 +20,10 @@ def raw_request(path: str, image: bytes) -> bytes:
     return _post(path, "image/jpeg", image)
 
 
-def json_request(path: str, image: bytes) -> bytes:
+def json_request(path: str, image: bytes, **options: object) -> bytes:
     """Write a POST with one image as base64 in a JSON object, ready to be sent."""
-    body = b'{"image": "' + base64.b64encode(image) + b'"}'
-    return _post(path, "application/json", body)
+    content = {"image": base64.b64encode(image).decode(), **options}
+    return _post(path, "application/json", json.dumps(content).encode())
 
 
 def text_request(*texts: str) -> bytes:

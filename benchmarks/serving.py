@@ -32,6 +32,7 @@ from benchmarks.services import (
 from benchmarks.timing import Timing, quantile
 
 _CONCURRENCIES = (1, 4, 16, 64)
+_ROUNDS_OF_ROUTE = 2  # for each of the services'
 _TITLE = "640x480 JPEG, lower quartile of rounds; percentiles over all of them"
 
 
@@ -120,11 +121,9 @@ def _compare(report: Report, plan: _Plan, jpeg: bytes, largest_request: int) -> 
         _report_comparison(report, plan, seen, in_process)
         rows = growth_rows(services[OURS].server, jpeg, largest_request)
         report.add_table(f"{plan.shape}: images in one request, one connection", rows)
-        size = plan.shape.partition("-")[0]
-        server = services[OURS].server
-        report_routes(report, f"serving.{size}", server, jpeg, plan.window_s / 4)
         if plan.bulk_requests:
             report_beside_bulk(report, checkpoint.folder, jpeg, plan.bulk_requests)
+    report_routes(report, plan.shape, jpeg, plan.window_s / 4, _ROUNDS_OF_ROUTE * plan.rounds)
 
 
 def _run_round(

@@ -18,10 +18,11 @@ from app.api.inputs import ImageInput, InputForm, read_input
 from app.api.label_prompts import LabelPrompts, make_prompts, refuse_too_many
 from app.api.render import JSON_ITEM_BYTES, Answer
 from app.api.submit import admit, submit
-from app.engine.mixed import EmbeddedMixed, embed_mixed
+from app.engine.labels import LabelVectors
+from app.engine.mixed import embed_mixed
 from app.engine.protocol import ModelInfo, TextInfo
 from app.engine.service import EmbeddedImage, EmbeddingService
-from app.engine.zero_shot import Float64Array, Logits, average_prompts, rank_labels
+from app.engine.zero_shot import Logits, rank_labels
 from app.errors import (
     InvalidParameterError,
     ItemsFailedError,
@@ -52,6 +53,15 @@ class _Request:
     prompts: LabelPrompts
     info: ModelInfo
     text_info: TextInfo
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """The labels, the outcomes of the images in order, and where the time went, in seconds."""
+
+    labels: LabelVectors
+    images: Sequence[EmbeddedImage | ServiceError]
+    stage_s: dict[str, float]
 
 
 @router.post(
@@ -100,17 +110,21 @@ def _check_scoring(asked: _Request) -> None:
         )
 
 
-async def _embed(service: EmbeddingService, asked: _Request, timeout_s: float) -> EmbeddedMixed:
+async def _embed(service: EmbeddingService, asked: _Request, timeout_s: float) -> _Embedded:
+    prompts = asked.prompts
+    known = service.labels.find(prompts.texts, prompts.counts)
     try:
-        return await embed_mixed(
+        embedded = await embed_mixed(
             service,
-            asked.prompts.texts,
+            () if known else prompts.texts,
             asked.given.sources,
             partial=asked.given.options.on_error == "partial",
             timeout_s=timeout_s,
         )
     except ItemsFailedError as error:
-        raise asked.prompts.blame_labels(error) if error.item == "text" else error from None
+        raise prompts.blame_labels(error) if error.item == "text" else error from None
+    labels = known or service.labels.keep(prompts.texts, prompts.counts, embedded.texts)
+    return _Embedded(labels, embedded.images, embedded.stage_s)
 
 
 def _estimate_bytes(asked: _Request) -> int:
@@ -121,11 +135,10 @@ def _estimate_bytes(asked: _Request) -> int:
     return len(asked.given.sources) * per_image
 
 
-def _render(embedded: EmbeddedMixed, asked: _Request) -> Answer:
-    labels = average_prompts([text.vector for text in embedded.texts], asked.prompts.counts)
-    warnings = ["text_truncated"] if any(text.truncated for text in embedded.texts) else []
+def _render(embedded: _Embedded, asked: _Request) -> Answer:
+    labels = embedded.labels
     items = [
-        {"index": index, "id": image_id, **_render_outcome(index, outcome, labels, warnings, asked)}
+        {"index": index, "id": image_id, **_render_outcome(index, outcome, labels, asked)}
         for index, (image_id, outcome) in enumerate(
             zip(asked.given.ids, embedded.images, strict=True)
         )
@@ -140,8 +153,8 @@ def _render(embedded: EmbeddedMixed, asked: _Request) -> Answer:
         "usage": {
             "images": len(items),
             "failed": sum("error" in item for item in items),
-            "texts": len(embedded.texts),
-            "tokens": sum(text.tokens for text in embedded.texts),
+            "texts": len(asked.prompts.texts),
+            "tokens": labels.tokens,
         },
     }
     return Answer(orjson.dumps(content), "application/json")
@@ -150,15 +163,14 @@ def _render(embedded: EmbeddedMixed, asked: _Request) -> Answer:
 def _render_outcome(
     index: int,
     outcome: EmbeddedImage | ServiceError,
-    labels: Float64Array,
-    warnings: Sequence[str],
+    labels: LabelVectors,
     asked: _Request,
 ) -> dict[str, Any]:
     if isinstance(outcome, ServiceError):
         return {"error": {"code": outcome.code, "message": item_message(index, outcome)}}
     (pooled, _), seen = outcome
     options = asked.given.options
-    ranked = rank_labels(pooled, labels, options.scoring, Logits.of(asked.text_info))
+    ranked = rank_labels(pooled, labels.vectors, options.scoring, Logits.of(asked.text_info))
     return {
         "image": {"width": seen.width, "height": seen.height, "format": seen.format},
         "labels": [
@@ -166,5 +178,5 @@ def _render_outcome(
             for at, score, cosine in ranked[: options.top_k]
             if options.threshold is None or score >= options.threshold
         ],
-        "warnings": [*seen.warnings, *warnings],
+        "warnings": [*seen.warnings, *(["text_truncated"] if labels.truncated else [])],
     }

@@ -79,13 +79,14 @@ def describe_images(
     return describe_body(
         options,
         {
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
-            "multipart/form-data": {"schema": _form({**options, **of_form})},
+            # First, and so what /docs shows: it can be sent as it is.
             "application/json": {
                 "schema": _json_body(body, {**options, **of_json}),
                 "example": example,
             },
+            "multipart/form-data": {"schema": _form({**options, **of_form})},
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
         },
     )
 

@@ -103,8 +103,8 @@ def _read_items(
         )
     if texts > most_texts:
         raise TooManyTextsError(
-            f"more than {most_texts} texts in one request (SIGLIP_MAX_TEXTS); LangChain's "
-            "chunk_size says how many it sends",
+            f"more than {most_texts} texts in one request (SIGLIP_MAX_TEXTS); how many "
+            "are sent, LangChain's chunk_size says, and the AI SDK's overrideMaxEmbeddingsPerCall",
             param=field,
         )
     for item in items:  # before validation, which makes an error of each

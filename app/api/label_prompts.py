@@ -50,7 +50,8 @@ def make_prompts(options: ClassifyOptions, limits: TextLimits) -> LabelPrompts:
     """
     if not options.labels:
         raise InvalidParameterError(
-            'the request holds no label; send labels: {"labels": ["a cat", "a dog"]}',
+            'the request holds no label; send JSON with "labels": ["a cat", "a dog"], or repeat '
+            "labels in the form or the query, one a time",
             param="labels",
         )
     counts = [len(label.prompts or options.template) for label in options.labels]

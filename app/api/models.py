@@ -12,7 +12,14 @@ from app.errors import ModelNotFoundError
 
 router = APIRouter(prefix="/v1/models")
 
-_MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_MODEL_ID = {
+    "name": "model_id",
+    "in": "path",
+    "required": True,
+    "description": "As GET /v1/models lists it, or the last part of that.",
+    "schema": {"type": "string"},
+    "example": "siglip-base-patch16-224",
+}
 
 
 class Limits(BaseModel):

@@ -11,6 +11,7 @@ from app.engine.batcher import Batcher
 from app.engine.failures import raise_if_failed
 from app.engine.forward import OwnVectors
 from app.engine.job import Job
+from app.engine.labels import RecentLabels
 from app.engine.preparing import ImageSource, PreparedImage, Preparer, Preparing, SeenImage
 from app.engine.protocol import NO_TEXTS, Embedder, ModelInfo, NoTexts, TextEmbedder
 from app.engine.remote import RemoteImage
@@ -66,6 +67,7 @@ class EmbeddingService:
         self._texts = (
             texts if isinstance(texts, NoTexts) else TextService(texts, self.batcher, queue_texts)
         )
+        self.labels = RecentLabels()
         self.admission = Admission(self._images_per_s, least=2 * largest, fixed=queue_images)
         self._preparer = Preparer(
             embedder, decode_limits, fast=decode_fast, decode_memory=decode_memory

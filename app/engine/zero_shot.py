@@ -52,10 +52,8 @@ def average_prompts(vectors: Sequence[Float32Array], counts: Sequence[int]) -> F
     """
     prompts = np.stack(vectors, dtype=np.float64)
     prompts /= np.linalg.norm(prompts, axis=1, keepdims=True)
-    ends = np.cumsum(counts)
-    sums = np.stack(
-        [prompts[end - count : end].sum(0) for count, end in zip(counts, ends, strict=True)]
-    )
+    starts = np.cumsum([0, *counts[:-1]])
+    sums = np.add.reduceat(prompts, starts)
     # Prompts that cancel out have no direction: their cosine is 0 then, not NaN.
     lengths = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     averages: Float64Array = sums / lengths
@@ -75,7 +73,8 @@ def rank_labels(
         scores = _sigmoid(logits(cosines)) if scoring == "sigmoid" else _softmax(logits(cosines))
     # By the cosines: scores rise with them, but may be equal where these are not.
     order = np.argsort(-cosines, kind="stable")
-    return [ScoredLabel(int(i), float(scores[i]), float(cosines[i])) for i in order]
+    ranked = (order.tolist(), scores[order].tolist(), cosines[order].tolist())
+    return [ScoredLabel(*label) for label in zip(*ranked, strict=True)]
 
 
 def _sigmoid(logits: Float64Array) -> Float64Array:

@@ -4,6 +4,7 @@ Without an engine these tests are skipped; with REQUIRE_DOCKER=1 they fail inste
 """
 
 import io
+import json
 import math
 import os
 import time
@@ -122,6 +123,16 @@ def test_bytecode_is_compiled(project: Project) -> None:
     loaded = [line for line in trace if line.startswith("# code object from")]
     assert any("/srv/app/" in line for line in loaded)
     assert [line for line in loaded if ".pyc" not in line] == []
+
+
+def test_the_small_model_is_in_the_image(project: Project) -> None:
+    """For who has no hub: SIGLIP_MODEL=examples/shapes."""
+    row = project.shell(
+        "cd /srv && echo 'a red circle' > /tmp/texts.txt && "
+        "SIGLIP_MODEL=examples/shapes python -m app embed --quiet --texts /tmp/texts.txt "
+        "-o /tmp/vectors.jsonl >/dev/null 2>&1; cat /tmp/vectors.jsonl; rm /tmp/vectors.jsonl*"
+    )
+    assert len(json.loads(row.splitlines()[-1])["embedding"]) == 128
 
 
 def test_the_image_stays_small(project: Project) -> None:

@@ -2,9 +2,6 @@
 
 import asyncio
 import base64
-import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -279,20 +276,3 @@ def test_vllms_image_with_an_instruction_is_told_that_an_input_is_one_thing(
 
     assert answer.status_code == 400
     assert "one text or one image" in answer.json()["error"]["message"]
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
-def test_fetch_of_node(service: ServiceServer, expected: list[list[float]]) -> None:
-    script = """
-        const [url, key, body] = process.argv.slice(1);
-        const headers = {"Content-Type": "application/json", Authorization: `Bearer ${key}`};
-        fetch(url, {method: "POST", headers, body}).then(async (answer) =>
-            console.log(JSON.stringify([answer.status, await answer.json()])));
-    """
-    body = json.dumps({"input": ["ant", DATA_URI]})
-    command = ["node", "-e", script, f"{service.url}/v1/embeddings", KEY, body]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=60, text=True)
-
-    status, answer = json.loads(done.stdout)
-    assert status == 200
-    assert [item["embedding"] for item in answer["data"]] == expected

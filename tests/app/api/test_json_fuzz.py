@@ -1,4 +1,4 @@
-"""Thousands of bodies that nobody meant, to POST /v1/embeddings: answered in one shape."""
+"""Thousands of JSON bodies that nobody meant, to the routes with texts: answered in one shape."""
 
 import base64
 import copy
@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,16 +19,42 @@ from tests.app.service_server import ServiceServer, run_service
 
 BARE = base64.b64encode(plain_png((90, 0, 0))).decode()
 DATA_URI = f"data:image/png;base64,{BARE}"
-BODIES: list[dict[str, Any]] = [
-    {"input": "ant", "model": "colours", "encoding_format": "base64", "user": "u"},
-    {"input": ["ant", DATA_URI, {"image": BARE}, {"text": "bee"}], "normalized": False},
-    {"input": [{"type": "image_url", "image_url": {"url": DATA_URI}}], "modality": "image"},
-    {"input": [{"url": "https://a.example/b.png"}, {"bytes": BARE}], "dimensions": 4},
-    {"messages": [{"role": "user", "content": [{"type": "text", "text": "ant"}]}]},
-    {"input": [[1, 2], [3]], "task": "retrieval.query", "truncate": "NONE", "padding": True},
-]
+BODIES: dict[str, list[dict[str, Any]]] = {
+    "/v1/embeddings": [
+        {"input": "ant", "model": "colours", "encoding_format": "base64", "user": "u"},
+        {"input": ["ant", DATA_URI, {"image": BARE}, {"text": "bee"}], "normalized": False},
+        {"input": [{"type": "image_url", "image_url": {"url": DATA_URI}}], "modality": "image"},
+        {"input": [{"url": "https://a.example/b.png"}, {"bytes": BARE}], "dimensions": 4},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "ant"}]}]},
+        {"input": [[1, 2], [3]], "task": "retrieval.query", "truncate": "NONE", "padding": True},
+    ],
+    "/classify": [
+        {"image": BARE, "labels": ["ant", "bee"], "top_k": 1},
+        {"images": [DATA_URI, {"id": "a", "data": BARE}], "labels": ["ant"], "on_error": "partial"},
+        {"image": DATA_URI, "labels": [{"label": "ant", "prompts": ["an ant", "{}"]}, "bee"]},
+        {"image": BARE, "labels": ["ant"], "template": ["{}", "a {}"], "scoring": "cosine"},
+        {"image": BARE, "labels": ["ant"], "template": "{}!", "threshold": 0.5},
+        {"images": [{"url": "https://a.example/b.png"}], "labels": ["ant"]},
+    ],
+    "/embed/text": [
+        {"text": "ant", "encoding": "base64", "dtype": "float16"},
+        {"texts": ["ant", {"id": "a", "text": "bee"}], "normalize": False},
+        {"text": {"text": "ant", "id": None}, "expect_space": "fake-colours:0123456789ab"},
+    ],
+}
 NAMES = ["input", "messages", "content", "type", "text", "image", "image_url", "url", "truncate"]
-STRINGS = ["", "ant", BARE, DATA_URI, DATA_URI[:40], "data:", "https://a.example/b.png", "END"]
+NAMES += ["images", "labels", "label", "prompts", "template", "scoring", "texts", "id", "data"]
+STRINGS = [
+    "",
+    "ant",
+    BARE,
+    DATA_URI,
+    DATA_URI[:40],
+    "data:",
+    "https://a.example/b.png",
+    "END",
+    "{}",
+]
 
 scalars = (
     st.none()
@@ -48,7 +73,7 @@ values = st.recursive(
 bounded = settings(
     derandomize=True,
     database=None,
-    max_examples=700,
+    max_examples=250,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -70,12 +95,9 @@ def service() -> Iterator[ServiceServer]:
         assert engine.require_texts().admission.admitted == 0
 
 
-def send(service: ServiceServer, body: bytes) -> httpx.Response:
+def check(service: ServiceServer, route: str, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    return service.client.post("/v1/embeddings", content=body, headers=headers)
-
-
-def check(answer: httpx.Response) -> None:
+    answer = service.client.post(route, content=body, headers=headers)
     assert answer.status_code < 500, answer.text
     if answer.status_code != 200:
         error = answer.json()["error"]
@@ -91,16 +113,22 @@ def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from places_in(inner)
 
 
-@bounded
-@given(body=values | st.dictionaries(st.sampled_from(["input", "messages"]), values, min_size=1))
-def test_json_at_random(service: ServiceServer, body: Any) -> None:
-    check(send(service, json.dumps(body).encode()))
-
-
+@pytest.mark.parametrize("route", BODIES)
 @bounded
 @given(data=st.data())
-def test_requests_with_something_else_in_them(service: ServiceServer, data: st.DataObject) -> None:
-    body = copy.deepcopy(data.draw(st.sampled_from(BODIES)))
+def test_json_at_random(service: ServiceServer, route: str, data: st.DataObject) -> None:
+    keys = st.sampled_from(sorted({key for body in BODIES[route] for key in body}))
+    body = data.draw(values | st.dictionaries(keys, values, min_size=1))
+    check(service, route, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("route", BODIES)
+@bounded
+@given(data=st.data())
+def test_requests_with_something_else_in_them(
+    service: ServiceServer, route: str, data: st.DataObject
+) -> None:
+    body = copy.deepcopy(data.draw(st.sampled_from(BODIES[route])))
     for _ in range(data.draw(st.integers(1, 2))):
         container, key = data.draw(st.sampled_from(list(places_in(body))))
         if isinstance(container, dict) and data.draw(st.booleans()):
@@ -109,17 +137,19 @@ def test_requests_with_something_else_in_them(service: ServiceServer, data: st.D
             container[key] = data.draw(values)
         if not body:
             break
-    check(send(service, json.dumps(body).encode()))
+    check(service, route, json.dumps(body).encode())
 
 
+@pytest.mark.parametrize("route", BODIES)
 @bounded
 @given(
-    body=st.sampled_from([json.dumps(body).encode() for body in BODIES]),
+    data=st.data(),
     edits=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), min_size=1, max_size=3),
 )
 def test_requests_with_other_bytes_in_them(
-    service: ServiceServer, body: bytes, edits: list[tuple[int, bytes]]
+    service: ServiceServer, route: str, data: st.DataObject, edits: list[tuple[int, bytes]]
 ) -> None:
+    body = json.dumps(data.draw(st.sampled_from(BODIES[route]))).encode()
     for at, given_bytes in edits:
         body = body[:at] + given_bytes + body[at + len(given_bytes) :]
-    check(send(service, body))
+    check(service, route, body)
