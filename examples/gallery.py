@@ -48,7 +48,7 @@ _SCENES = {
     "a star above a ring": Scene(
         Thing("large", "yellow", "star"), "above", Thing("small", "green", "ring"), "black"
     ),
-    "something purple": Scene(Thing("large", "purple", "cross"), ground="pink"),
+    "a purple shape": Scene(Thing("large", "purple", "cross"), ground="pink"),
 }
 
 

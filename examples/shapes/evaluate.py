@@ -51,7 +51,7 @@ class Checkpoint:
     """The model in a folder, in float32."""
 
     def __init__(self, folder: Path) -> None:
-        self._model = SiglipModel.from_pretrained(folder)
+        self._model = SiglipModel.from_pretrained(folder, dtype="float32")
         self._processor = SiglipImageProcessor.from_pretrained(folder)
         self._tokenizer = load_tokenizer(folder)
 
@@ -185,7 +185,7 @@ def find_confusions(
 def as_png(image: Image.Image) -> bytes:
     """Encode an image without loss."""
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 

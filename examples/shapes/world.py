@@ -116,7 +116,7 @@ def draw_scene(random: np.random.Generator, things: int | None = None) -> Scene:
 def change_scene(scene: Scene, random: np.random.Generator) -> Scene:
     """Return a scene that differs in one respect: what a model must look closely to tell apart."""
     thing, other = scene.thing, scene.other
-    if other and random.random() < 0.4:
+    if other and random.random() < 0.6:
         turned = replace(scene.turn(), thing=thing, other=other)
         mixed = replace(
             scene,
