@@ -30,6 +30,7 @@ from app.errors import (
     TextDisabledError,
     item_message,
 )
+from app.observe.work import Work
 
 router = APIRouter()
 
@@ -84,7 +85,7 @@ async def classify(request: Request) -> Response:
     _check_scoring(asked)
     return await submit(
         request,
-        lambda: _embed(service, asked, timeout_s),
+        lambda work: _embed(service, asked, timeout_s, work),
         lambda embedded: _render(embedded, asked),
         space=service.info.space,
         max_answer_bytes=_estimate_bytes(asked),
@@ -100,7 +101,9 @@ def _check_scoring(asked: _Request) -> None:
         )
 
 
-async def _embed(service: EmbeddingService, asked: _Request, timeout_s: float) -> EmbeddedMixed:
+async def _embed(
+    service: EmbeddingService, asked: _Request, timeout_s: float, work: Work
+) -> EmbeddedMixed:
     try:
         return await embed_mixed(
             service,
@@ -108,6 +111,7 @@ async def _embed(service: EmbeddingService, asked: _Request, timeout_s: float) -
             asked.given.sources,
             partial=asked.given.options.on_error == "partial",
             timeout_s=timeout_s,
+            work=work,
         )
     except ItemsFailedError as error:
         raise asked.prompts.blame_labels(error) if error.item == "text" else error from None

@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.answers import answer_error
 from app.api.docs import is_docs
 from app.api.inflight import InflightBytes
+from app.api.record import RequestRecord, find_record, in_ms, keep_record, new_request_id
 from app.errors import (
     BodyTooLargeError,
     InternalError,
@@ -78,64 +78,61 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
-        scope.setdefault("state", {})["request_id"] = request_id
-        start = time.monotonic()
-        status = 0
+        record = RequestRecord(_request_id(Headers(scope=scope)))
+        keep_record(scope, record)
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                record.status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
+                headers["X-Request-ID"] = record.request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+            else:
+                record.bytes_out += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=record.request_id):
             try:
                 await self._serve(scope, receive, send_with_headers)
             except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
                 _log.exception("request failed unexpectedly")
-                if not status:
-                    answer = answer_error(InternalError("an internal error"), request_id)
+                if not record.status:
+                    answer = answer_error(InternalError("an internal error"), record)
                     await answer(scope, receive, send_with_headers)
             finally:
                 route = getattr(scope.get("route"), "path", None)
-                seconds = time.monotonic() - start
+                seconds = time.monotonic() - record.started_at
                 method = known_method(scope["method"])
-                count_request(method, route, status, seconds)
+                count_request(method, route, record.status, seconds)
                 _log.log(
-                    logging.DEBUG if route in _ROUTINE and status == 200 else logging.INFO,
+                    logging.DEBUG if route in _ROUTINE and record.status == 200 else logging.INFO,
                     "request",
                     method=method,
                     route=route,
-                    status=status,
-                    ms=round(seconds * 1000, 1),
+                    **record.describe(),
+                    ms=in_ms(seconds),
                 )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = find_record(scope)
         refusal = self._refuse(scope["path"], Headers(scope=scope))
         if refusal is not None:
-            answer = answer_error(refusal, scope["state"]["request_id"])
-            await answer(scope, receive, send)
+            await answer_error(refusal, record)(scope, receive, send)
             return
-        received = 0
 
         async def receive_counted() -> Message:
-            nonlocal received
             message = await receive()
             arrived = len(message.get("body", b""))
             self._inflight.take(arrived)
-            received += arrived
-            if received > self._max_body_bytes:
+            record.bytes_in += arrived
+            if record.bytes_in > self._max_body_bytes:
                 raise self._body_too_large()
             return message
 
         try:
             await self._app(scope, receive_counted, send)
         finally:
-            self._inflight.give_back(received)
+            self._inflight.give_back(record.bytes_in)
 
     def _refuse(self, path: str, headers: Headers) -> ServiceError | None:
         """Say what is wrong with a request that its head already gives away."""
@@ -173,4 +170,4 @@ def _key(headers: Headers) -> bytes:
 def _request_id(headers: Headers) -> str:
     """Return the caller's id when it is harmless to echo and log, else a new one."""
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
