@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.answers import answer_error
 from app.api.docs import is_docs
 from app.api.inflight import InflightBytes
-from app.api.record import RequestRecord, find_record, in_ms, keep_record, new_request_id
+from app.api.record import RequestRecord, find_record, in_ms, keep_record
 from app.errors import (
     BodyTooLargeError,
     InternalError,
@@ -27,8 +27,8 @@ _log = structlog.get_logger(__name__)
 
 # Open to all: who asks has no key to give. So are the docs, unless they are closed.
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
-# Asked every few seconds by machines: worth a line only when the answer is bad.
-_ROUTINE = _PROBES | {"/metrics"}
+ROUTINE = _PROBES | {"/metrics"}
+"""Asked every few seconds by machines: worth a line only when the answer is bad."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Of our answers, what a page of an allowed origin may read beside what every page may.
 _CORS_HEADERS = (
@@ -78,7 +78,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(_request_id(Headers(scope=scope)))
+        record = find_record(scope)
+        record.request_id = _request_id(Headers(scope=scope)) or record.request_id
         keep_record(scope, record)
 
         async def send_with_headers(message: Message) -> None:
@@ -100,18 +101,7 @@ class Guard:
                     answer = answer_error(InternalError("an internal error"), record)
                     await answer(scope, receive, send_with_headers)
             finally:
-                route = getattr(scope.get("route"), "path", None)
-                seconds = time.monotonic() - record.started_at
-                method = known_method(scope["method"])
-                count_request(method, route, record.status, seconds)
-                _log.log(
-                    logging.DEBUG if route in _ROUTINE and record.status == 200 else logging.INFO,
-                    "request",
-                    method=method,
-                    route=route,
-                    **record.describe(),
-                    ms=in_ms(seconds),
-                )
+                _tell(record, scope)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = find_record(scope)
@@ -159,6 +149,23 @@ class Guard:
         )
 
 
+def _tell(record: RequestRecord, scope: Scope) -> None:
+    """Count and log a request that is over."""
+    record.ended_at = time.monotonic()
+    seconds = record.ended_at - record.started_at
+    route = getattr(scope.get("route"), "path", None)
+    method = known_method(scope["method"])
+    count_request(method, route, record.status, seconds)
+    _log.log(
+        logging.DEBUG if route in ROUTINE and record.status == 200 else logging.INFO,
+        "request",
+        method=method,
+        route=route,
+        **record.describe(),
+        ms=in_ms(seconds),
+    )
+
+
 def _key(headers: Headers) -> bytes:
     given = headers.getlist("authorization")
     if len(given) != 1:  # a proxy before this service may go by the other one
@@ -167,7 +174,7 @@ def _key(headers: Headers) -> bytes:
     return key.strip(" \t").encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-def _request_id(headers: Headers) -> str:
-    """Return the caller's id when it is harmless to echo and log, else a new one."""
+def _request_id(headers: Headers) -> str | None:
+    """Return the caller's id when it is harmless to echo and log."""
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
+    return given if _REQUEST_ID.fullmatch(given) else None

@@ -11,22 +11,18 @@ from app.observe.work import Work
 _KEY = "record"
 
 
-def new_request_id() -> str:
-    """Make an id for a request that brings none."""
-    return uuid.uuid4().hex
-
-
 @dataclass(slots=True, eq=False)
 class RequestRecord:
-    """One request: its id, when it came and was read, what it cost, and how it ended.
+    """One request: its id, when it came, was read and was over, what it cost, and how it ended.
 
     No field holds anything of its input. Times are `time.monotonic()` seconds.
     """
 
-    request_id: str = field(default_factory=new_request_id)
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started_at: float = field(default_factory=time.monotonic)
     read_at: float | None = None
     """When all of it had been read and understood; None for what never was."""
+    ended_at: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
     status: int = 0
