@@ -28,6 +28,13 @@ _log = structlog.get_logger(__name__)
 _NAME = "siglip-embed"
 # What cannot be sent within that is lost: an end must not wait for a collector that is not there.
 _CLOSE_S = 2.0
+# Below these the library tells headers that are none in full, those of clients and the one with a
+# collector's key, and every export that fails, which `_TellsOnce` says once.
+_LOG_LEVELS = {
+    "opentelemetry": logging.ERROR,
+    "opentelemetry.exporter": logging.CRITICAL,
+    "opentelemetry.sdk": logging.WARNING,
+}
 _CLOCK_STEP_NS = 10**8
 # As people know the stages from traces; metrics and Server-Timing have had their names for longer.
 _SPAN_NAMES = {"serialize": "render"}
@@ -61,6 +68,8 @@ class Traces:
     """
 
     def __init__(self, version: str) -> None:
+        for logger, level in _LOG_LEVELS.items():
+            logging.getLogger(logger).setLevel(level)
         self._exporter = None if _exporter_name() == "none" else OTLPSpanExporter()
         self._resource = _OwnResource(version)
         self._provider = TracerProvider(resource=self._resource, shutdown_on_exit=False)
@@ -69,8 +78,6 @@ class Traces:
         self._tracer = self._provider.get_tracer(_NAME, version)
         self._scope = InstrumentationScope(_NAME, version)
         self._offset_ns = 0
-        # What it has to say of each failed attempt is said once, below.
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
 
     def begin(self, method: str, headers: Headers, started_at: float, work: Work) -> Trace:
         """Begin the span of a request, in the trace that its headers name, if they do."""

@@ -263,8 +263,10 @@ def test_what_machines_ask_every_few_seconds_is_not_traced(
     assert collector.exports == 0
 
 
-def test_nothing_of_the_input_is_exported(collector: TraceCollector) -> None:
-    with traced() as service:
+def test_nothing_of_the_input_is_exported_or_logged(
+    collector: TraceCollector, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as lines, traced() as service:
         client = service.client
         client.headers.update(
             {
@@ -274,7 +276,7 @@ def test_nothing_of_the_input_is_exported(collector: TraceCollector) -> None:
                 "X-Request-ID": MARK,
                 "X-Forwarded-For": MARK,
                 "Cookie": MARK,
-                "Baggage": f"{MARK}={MARK}",
+                "Baggage": f"{MARK}={MARK},{MARK},{MARK}={MARK * 2_000}",
             }
         )
         files = {"images": (f"{MARK}.png", PNG, f"image/{MARK}")}
@@ -286,8 +288,11 @@ def test_nothing_of_the_input_is_exported(collector: TraceCollector) -> None:
         client.post("/v1/embeddings", json={"input": MARK, "model": MARK})
         client.request(MARK, f"/{MARK}", params={"q": MARK})
         client.get(f"/v1/models/{MARK}")
+        for tracestate in (MARK, f"{MARK}={MARK},{MARK}={MARK}"):  # neither is one
+            client.get("/v1/models", headers=SAMPLED | {"tracestate": tracestate})
 
-    assert len(collector.requests) == 8
+    assert len(collector.requests) == 10
+    assert MARK not in caplog.text + str(lines)
     assert MARK not in collector.everything
     assert {span.name.partition(" ")[0] for span in collector.requests} == {"POST", "GET", "_OTHER"}
 
