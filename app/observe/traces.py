@@ -113,7 +113,7 @@ class Traces:
         trace.span.set_attributes(attributes)
         if cast("int", attributes.get("http.response.status_code", 0)) >= 500:
             trace.span.set_status(Status(StatusCode.ERROR))
-        trace.span.end()
+        trace.span.end(trace.at_ns(time.monotonic()))
 
     def close(self) -> None:
         """Export what is left, within two seconds. Blocks."""
@@ -185,7 +185,7 @@ class _HeaderGetter(Getter[Headers]):
     """Reads headers as ASGI has them."""
 
     def get(self, carrier: Headers, key: str) -> list[str] | None:
-        wanted = key.encode()
+        wanted = key.lower().encode()
         return [value.decode("latin-1") for name, value in carrier if name == wanted] or None
 
     def keys(self, carrier: Headers) -> list[str]:
