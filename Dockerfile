@@ -5,10 +5,13 @@ ARG BASE_IMAGE=python:3.11-slim
 # The runtime dependencies alone: the rest of pyproject.toml may change without torch being
 # fetched again, because COPY --from compares contents.
 FROM ${BASE_IMAGE} AS requirements
+# Names of pyproject.toml's extras that the image is to have, say "heic otel".
+ARG EXTRAS=
 COPY pyproject.toml /
-RUN python -c "import tomllib; \
+RUN python -c "import os, tomllib; \
 project = tomllib.load(open('/pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], sep='\n')" > /requirements.txt
+extras = map(project['optional-dependencies'].get, os.environ.get('EXTRAS', '').split()); \
+print(*project['dependencies'], *sum(extras, []), sep='\n')" > /requirements.txt
 
 FROM ${BASE_IMAGE} AS builder
 ARG TORCH_INDEX_URL=

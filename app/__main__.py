@@ -83,21 +83,21 @@ def serve(
     warn_of_unknown_variables()
     allow_connections(settings.max_connections)
     configure_allocators()
-    try:
-        listeners = open_listeners(settings.host, settings.port)
-    except StartError as error:
-        fail_to_start(error)
     exit_code = 0
 
     def stop(code: int) -> None:
         nonlocal exit_code
         exit_code, server.should_exit = code, True
 
-    app = create_app(
-        settings,
-        on_start_failure=partial(stop, exit_codes.START_FAILED),
-        on_engine_lost=partial(stop, exit_codes.ENGINE_LOST),
-    )
+    try:
+        listeners = open_listeners(settings.host, settings.port)
+        app = create_app(
+            settings,
+            on_start_failure=partial(stop, exit_codes.START_FAILED),
+            on_engine_lost=partial(stop, exit_codes.ENGINE_LOST),
+        )
+    except StartError as error:
+        fail_to_start(error)
     server = Server(app, settings)
     server.run(listeners)
     if exit_code == exit_codes.ENGINE_LOST:

@@ -22,6 +22,7 @@ from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
 from app.api.text_inputs import TextLimits
+from app.api.traced import add_traces
 from app.engine.embedder import StartError, load_embedder, load_text_embedder
 from app.engine.lifecycle import Engine
 from app.engine.protocol import NO_TEXTS, Embedder, ModelInfo, NoTexts, TextEmbedder, Towers
@@ -47,7 +48,7 @@ def create_app(
 
     The application answers health routes while it loads. When loading fails it logs one line,
     stays unready, and calls `on_start_failure`. `on_engine_lost` is called when only a new process
-    will compute again.
+    will compute again. Raises `StartError` when traces are wanted and cannot be made.
     """
     engine = Engine(lambda towers: build_service(towers.images, settings, texts=towers.texts))
     given = None if embedder is None else Towers(embedder, texts)
@@ -65,6 +66,7 @@ def create_app(
             with suppress(asyncio.CancelledError):
                 await task
         await engine.close()
+        await asyncio.to_thread(close_traces)
 
     api_keys = settings.api_keys | settings.api_keys_file
     adapters = [ADAPTERS[name] for name in sorted(settings.adapters)]
@@ -105,6 +107,7 @@ def create_app(
     )
     if adapters:
         app.add_middleware(OwnErrors, adapters=adapters)
+    close_traces = add_traces(app, wanted=settings.traces == "on")
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, handle_error)
     for route in (embed, embed_text, classify, embeddings, models, metrics):

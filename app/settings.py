@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     grace_s: int = Field(
         25, ge=0, le=600, description="time after that to finish accepted requests"
     )
+    traces: Literal["on", "off"] = Field(
+        "off", description="on: a trace of each request by OTLP/HTTP, as the OTEL_* variables say"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level to log"
     )

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.record import RequestRecord, find_record
 from app.errors import (
     BodyTooLargeError,
     InternalError,
@@ -23,17 +24,18 @@ from app.observe.metrics import count_rejection, requests_cancelled
 
 
 def answer_error(
-    error: ServiceError, request_id: str | None, headers: Mapping[str, str] | None = None
+    error: ServiceError, record: RequestRecord, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Count an error and write it in the contract's shape, with its status and Retry-After."""
+    """Count and record an error, and write it in the contract's shape, with its status."""
     count_rejection(error.code)
+    record.code = error.code
     content = {
         "error": {
             "message": error.message,
             "type": error.kind,
             "code": error.code,
             "param": error.param,
-            "request_id": request_id,
+            "request_id": record.request_id,
             "details": [
                 {"index": index, "code": own.code, "message": item_message(index, own, error.item)}
                 for index, own in error.details
@@ -65,15 +67,15 @@ def error_of_status(status: int) -> ServiceError:
 
 async def handle_error(request: Request, error: Exception) -> Response:
     """Turn any error into its answer; faults that are no `ServiceError` end in the guard."""
-    request_id = getattr(request.state, "request_id", None)
+    record = find_record(request.scope)
     if isinstance(error, ServiceError):
-        return answer_error(error, request_id)
+        return answer_error(error, record)
     if isinstance(error, HTTPException):
-        return answer_error(error_of_status(error.status_code), request_id, error.headers)
+        return answer_error(error_of_status(error.status_code), record, error.headers)
     if isinstance(error, ClientDisconnect):
         requests_cancelled.inc()
         return Response(status_code=499)  # nobody is there to read it; it is for the log
-    return answer_error(error_of_status(400), request_id)
+    return answer_error(error_of_status(400), record)
 
 
 class OneShape:
@@ -94,7 +96,7 @@ class OneShape:
             if message["type"] == "http.response.start" and _is_foreign_error(message):
                 is_replaced = True
                 error = error_of_status(message["status"])
-                await answer_error(error, scope["state"]["request_id"])(scope, receive, send)
+                await answer_error(error, find_record(scope))(scope, receive, send)
             elif not is_replaced:
                 await send(message)
 

@@ -31,6 +31,7 @@ from app.errors import (
     TextDisabledError,
     item_message,
 )
+from app.observe.work import Work
 
 router = APIRouter()
 
@@ -57,11 +58,10 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Embedded:
-    """The labels, the outcomes of the images in order, and where the time went, in seconds."""
+    """The labels, and the outcomes of the images in order."""
 
     labels: LabelVectors
     images: Sequence[EmbeddedImage | ServiceError]
-    stage_s: dict[str, float]
 
 
 @router.post(
@@ -94,7 +94,7 @@ async def classify(request: Request) -> Response:
     _check_scoring(asked)
     return await submit(
         request,
-        lambda: _embed(service, asked, timeout_s),
+        lambda work: _embed(service, asked, timeout_s, work),
         lambda embedded: _render(embedded, asked),
         space=service.info.space,
         max_answer_bytes=_estimate_bytes(asked),
@@ -110,7 +110,9 @@ def _check_scoring(asked: _Request) -> None:
         )
 
 
-async def _embed(service: EmbeddingService, asked: _Request, timeout_s: float) -> _Embedded:
+async def _embed(
+    service: EmbeddingService, asked: _Request, timeout_s: float, work: Work
+) -> _Embedded:
     prompts = asked.prompts
     known = service.labels.find(prompts.texts, prompts.counts)
     try:
@@ -120,11 +122,12 @@ async def _embed(service: EmbeddingService, asked: _Request, timeout_s: float) -
             asked.given.sources,
             partial=asked.given.options.on_error == "partial",
             timeout_s=timeout_s,
+            work=work,
         )
     except ItemsFailedError as error:
         raise prompts.blame_labels(error) if error.item == "text" else error from None
     labels = known or service.labels.keep(prompts.texts, prompts.counts, embedded.texts)
-    return _Embedded(labels, embedded.images, embedded.stage_s)
+    return _Embedded(labels, embedded.images)
 
 
 def _estimate_bytes(asked: _Request) -> int:

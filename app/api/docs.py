@@ -5,11 +5,16 @@ from typing import Any
 from fastapi import FastAPI, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 _STATIC = "/static-offline-docs"
+# The framework's own exports paths, query strings and hosts; app/api/traced.py none of them.
+_NO_TELEMETRY = TelemetryConfig(
+    tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False
+)
 _PATHS = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 
 ASKS_FOR_KEY = Security(
@@ -27,6 +32,7 @@ def is_docs(path: str) -> bool:
 
 def make_app(*, has_docs: bool, **about: Any) -> FastAPI:
     """Make an application of FastAPI's arguments, with pages that need no other host if any."""
+    about["telemetry"] = _NO_TELEMETRY
     if not has_docs:
         return FastAPI(openapi_url=None, **about)
     app = FastAPIOffline(static_url=_STATIC, **about)

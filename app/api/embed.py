@@ -1,7 +1,6 @@
 """POST /embed: images in, vectors out."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -52,17 +51,16 @@ async def embed(request: Request) -> Response:
     embed_input = await read_input(request, EMBED_FORM, context.input_limits, context.fetcher)
     sources, options, info = embed_input.sources, embed_input.options, service.info
     check_options(options, form, info)
-    compute = partial(
-        service.embed,
-        sources,
-        patches=options.output != "pooled",
-        partial=options.on_error == "partial" and form == "json",
-        timeout_s=timeout_s,
-    )
     return await submit(
         request,
-        compute,
-        lambda embedded: render_images(embedded.outcomes, embed_input.ids, options, form, info),
+        lambda work: service.embed(
+            sources,
+            patches=options.output != "pooled",
+            partial=options.on_error == "partial" and form == "json",
+            timeout_s=timeout_s,
+            work=work,
+        ),
+        lambda outcomes: render_images(outcomes, embed_input.ids, options, form, info),
         space=info.space,
         max_answer_bytes=estimate_answer_bytes(options, form, info, len(sources)),
     )

@@ -1,7 +1,6 @@
 """POST /embed/text: texts in, vectors of the images' space out."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -24,7 +23,7 @@ from app.api.submit import read_head, submit
 from app.api.text_description import describe_text_request
 from app.api.text_inputs import TextInput, read_texts
 from app.engine.protocol import ModelInfo
-from app.engine.texts import EmbeddedText, EmbeddedTexts
+from app.engine.texts import EmbeddedText
 
 router = APIRouter()
 
@@ -52,7 +51,7 @@ async def embed_text(request: Request) -> Response:
     check_options(given.options, form, info)
     return await submit(
         request,
-        partial(texts.embed, given.texts, timeout_s=timeout_s),
+        lambda work: texts.embed(given.texts, timeout_s=timeout_s, work=work),
         lambda embedded: _render(embedded, given, form, info, texts.info.text_space),
         space=info.space,
         max_answer_bytes=estimate_answer_bytes(given.options, form, info, len(given.texts)),
@@ -61,9 +60,13 @@ async def embed_text(request: Request) -> Response:
 
 
 def _render(
-    embedded: EmbeddedTexts, given: TextInput, form: AnswerForm, info: ModelInfo, text_space: str
+    texts: Sequence[EmbeddedText],
+    given: TextInput,
+    form: AnswerForm,
+    info: ModelInfo,
+    text_space: str,
 ) -> Answer:
-    options, texts = given.options, embedded.texts
+    options = given.options
     rows = [cast_pooled(text.vector, options) for text in texts]
     if form != "json":
         return render_array(rows, options, form)

@@ -21,6 +21,7 @@ from app.engine.mixed import EmbeddedMixed, embed_mixed
 from app.engine.protocol import Float32Array, MaybeNone, ModelInfo
 from app.engine.service import EmbeddedImage, EmbeddingService
 from app.errors import ItemsFailedError, NotAcceptableError, QueueFullError, TextTooLargeError
+from app.observe.work import Work
 
 router = APIRouter()
 
@@ -50,9 +51,11 @@ async def create_embeddings(request: Request) -> Response:
     if given.sources:
         check_options(given.options, form, service.info)
 
-    async def compute() -> EmbeddedMixed:
+    async def compute(work: Work) -> EmbeddedMixed:
         try:
-            return await embed_mixed(service, given.texts, given.sources, timeout_s=timeout_s)
+            return await embed_mixed(
+                service, given.texts, given.sources, timeout_s=timeout_s, work=work
+            )
         except ItemsFailedError as error:
             raise _in_their_places(error, given) from None
 

@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.answers import answer_error
 from app.api.docs import is_docs
 from app.api.inflight import InflightBytes
+from app.api.record import RequestRecord, find_record, in_ms, keep_record
 from app.errors import (
     BodyTooLargeError,
     InternalError,
@@ -27,8 +27,8 @@ _log = structlog.get_logger(__name__)
 
 # Open to all: who asks has no key to give. So are the docs, unless they are closed.
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
-# Asked every few seconds by machines: worth a line only when the answer is bad.
-_ROUTINE = _PROBES | {"/metrics"}
+ROUTINE = _PROBES | {"/metrics"}
+"""Asked every few seconds by machines: worth a line only when the answer is bad."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Of our answers, what a page of an allowed origin may read beside what every page may.
 _CORS_HEADERS = (
@@ -78,64 +78,51 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
-        scope.setdefault("state", {})["request_id"] = request_id
-        start = time.monotonic()
-        status = 0
+        record = find_record(scope)
+        record.request_id = _request_id(Headers(scope=scope)) or record.request_id
+        keep_record(scope, record)
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                record.status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
+                headers["X-Request-ID"] = record.request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+            else:
+                record.bytes_out += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=record.request_id):
             try:
                 await self._serve(scope, receive, send_with_headers)
             except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
                 _log.exception("request failed unexpectedly")
-                if not status:
-                    answer = answer_error(InternalError("an internal error"), request_id)
+                if not record.status:
+                    answer = answer_error(InternalError("an internal error"), record)
                     await answer(scope, receive, send_with_headers)
             finally:
-                route = getattr(scope.get("route"), "path", None)
-                seconds = time.monotonic() - start
-                method = known_method(scope["method"])
-                count_request(method, route, status, seconds)
-                _log.log(
-                    logging.DEBUG if route in _ROUTINE and status == 200 else logging.INFO,
-                    "request",
-                    method=method,
-                    route=route,
-                    status=status,
-                    ms=round(seconds * 1000, 1),
-                )
+                _tell(record, scope)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = find_record(scope)
         refusal = self._refuse(scope["path"], Headers(scope=scope))
         if refusal is not None:
-            answer = answer_error(refusal, scope["state"]["request_id"])
-            await answer(scope, receive, send)
+            await answer_error(refusal, record)(scope, receive, send)
             return
-        received = 0
 
         async def receive_counted() -> Message:
-            nonlocal received
             message = await receive()
             arrived = len(message.get("body", b""))
             self._inflight.take(arrived)
-            received += arrived
-            if received > self._max_body_bytes:
+            record.bytes_in += arrived
+            if record.bytes_in > self._max_body_bytes:
                 raise self._body_too_large()
             return message
 
         try:
             await self._app(scope, receive_counted, send)
         finally:
-            self._inflight.give_back(received)
+            self._inflight.give_back(record.bytes_in)
 
     def _refuse(self, path: str, headers: Headers) -> ServiceError | None:
         """Say what is wrong with a request that its head already gives away."""
@@ -162,6 +149,23 @@ class Guard:
         )
 
 
+def _tell(record: RequestRecord, scope: Scope) -> None:
+    """Count and log a request that is over."""
+    record.ended_at = time.monotonic()
+    seconds = record.ended_at - record.started_at
+    route = getattr(scope.get("route"), "path", None)
+    method = known_method(scope["method"])
+    count_request(method, route, record.status, seconds)
+    _log.log(
+        logging.DEBUG if route in ROUTINE and record.status == 200 else logging.INFO,
+        "request",
+        method=method,
+        route=route,
+        **record.describe(),
+        ms=in_ms(seconds),
+    )
+
+
 def _key(headers: Headers) -> bytes:
     given = headers.getlist("authorization")
     if len(given) != 1:  # a proxy before this service may go by the other one
@@ -170,7 +174,7 @@ def _key(headers: Headers) -> bytes:
     return key.strip(" \t").encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-def _request_id(headers: Headers) -> str:
-    """Return the caller's id when it is harmless to echo and log, else a new one."""
+def _request_id(headers: Headers) -> str | None:
+    """Return the caller's id when it is harmless to echo and log."""
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else None

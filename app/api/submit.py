@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -15,24 +15,19 @@ from starlette.responses import Response
 from app.api.accept import AnswerForm, pick_form
 from app.api.context import get_context
 from app.api.inflight import HeldAnswer
+from app.api.record import find_record
 from app.api.render import Answer
 from app.engine.service import EmbeddingService
 from app.errors import InvalidParameterError, ResponseTooLargeError
 from app.observe.metrics import count_stages
+from app.observe.work import Work
 
 # Answers that may be larger are written in a thread: the event loop is everybody's. And they are
 # counted until they are read: there is no end to the clients that do not.
 _MAX_INLINE_ANSWER_BYTES = 2**20
 
 
-class Timed(Protocol):
-    """A result that tells where the time for it went, in seconds."""
-
-    @property
-    def stage_s(self) -> dict[str, float]: ...  # noqa: D102 # the class says it
-
-
-Result = TypeVar("Result", bound=Timed)
+Result = TypeVar("Result")
 
 
 def admit(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
@@ -60,7 +55,7 @@ def read_head(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
 
 async def submit(
     request: Request,
-    compute: Callable[[], Coroutine[Any, Any, Result]],
+    compute: Callable[[Work], Coroutine[Any, Any, Result]],
     render: Callable[[Result], Answer],
     *,
     space: str,
@@ -69,10 +64,15 @@ async def submit(
 ) -> Response:
     """Compute, for as long as the client is there, and answer with what `render` makes of it.
 
+    `compute` notes what it does, in the record of the request.
+
     Raises `ResponseTooLargeError` or `MemoryFullError` before any work, `ClientDisconnect` when the
     client leaves, and what the two raise.
     """
     context = get_context(request)
+    record = find_record(request.scope)
+    record.read_at = time.monotonic()
+    work = record.work
     if max_answer_bytes > context.max_response_bytes:
         raise ResponseTooLargeError(
             f"too many vectors for one answer (SIGLIP_MAX_RESPONSE_BYTES); send fewer {kind}s"
@@ -80,10 +80,11 @@ async def submit(
     is_large = max_answer_bytes > _MAX_INLINE_ANSWER_BYTES
     with ExitStack() as held:
         held.enter_context(context.answers.hold(max_answer_bytes if is_large else 0))
-        result = await _unless_client_leaves(request, compute())
+        result = await _unless_client_leaves(request, compute(work))
         start = time.monotonic()
         answer = await asyncio.to_thread(render, result) if is_large else render(result)
-        stage_s = result.stage_s | {"serialize": time.monotonic() - start}
+        work.note("serialize", start)
+        stage_s = work.stage_s
         count_stages(stage_s, kind)
         headers = {
             **answer.headers,

@@ -80,7 +80,7 @@ class _ImagePiece:
             )
         except ItemsFailedError as failed:
             return self.fail(failed.details[0][1])
-        (image,) = embedded.outcomes
+        (image,) = embedded
         if isinstance(image, ServiceError):
             return self.fail(image)
         return [self._row(image, service.info.patch_size)]

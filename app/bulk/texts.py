@@ -92,7 +92,7 @@ class _TextPiece:
             embedded = await service.embed([str(text.text) for text in texts], timeout_s=PATIENCE_S)
         except ItemsFailedError as failed:
             return {texts[i].id: _failed_row(texts[i], error) for i, error in failed.details}
-        pairs = zip(texts, embedded.texts, strict=True)
+        pairs = zip(texts, embedded, strict=True)
         return {text.id: self._row(text, vector) for text, vector in pairs}
 
     def fail(self, error: ServiceError) -> list[Row]:

@@ -18,6 +18,7 @@ from app.engine.protocol import DeviceLostError, Embedder, Modality, TextEmbedde
 from app.engine.restarts import Restarts
 from app.errors import DrainingError, WorkerDeadError
 from app.observe.metrics import batch_size
+from app.observe.work import Stage
 
 _log = structlog.get_logger(__name__)
 
@@ -80,17 +81,19 @@ class Batcher:
         """Queue all of a job, or raise when the thread is gone or going."""
         self._queue.submit(job)
 
-    async def compute(self, job: Job, stage_s: dict[str, float]) -> list[Outcome]:
-        """Queue a job and wait for its outcomes; note where the seconds went. Raises as `submit`.
+    async def compute(self, job: Job) -> list[Outcome]:
+        """Queue a job and wait for its outcomes; its work has the time. Raises as `submit`.
 
         Whoever is cancelled takes the job out of the queue.
         """
         self.submit(job)
-        outcomes = await asyncio.wrap_future(job.future)
-        started_at = job.started_at or job.queued_at
-        stage_s["queue"] = started_at - job.queued_at
-        stage_s["forward"] = time.monotonic() - started_at
-        return outcomes
+        try:
+            return await asyncio.wrap_future(job.future)
+        finally:
+            now, started_at = time.monotonic(), job.started_at
+            job.work.stages.append(Stage("queue", job.queued_at, started_at or now))
+            if started_at is not None:
+                job.work.stages.append(Stage("forward", started_at, now))
 
     def stop(self, timeout_s: float) -> None:
         """Finish what is queued within `timeout_s`; what is left then gets `DrainingError`."""
@@ -132,8 +135,9 @@ class Batcher:
 
     def _begin(self, batch: Batch) -> None:
         batch_size.labels(batch.modality).observe(len(batch.tickets))
-        for job, _ in batch.tickets:
+        for job in dict.fromkeys(job for job, _ in batch.tickets):
             job.started_at = job.started_at or batch.begun_at
+            job.work.join(batch.run)
         batch.wait = self._forwards[batch.modality].begin(
             [Wanted(job.inputs[index], job.patches) for job, index in batch.tickets]
         )

@@ -8,6 +8,7 @@ from app.engine.forward import Outcome
 from app.engine.job import Ticket
 from app.engine.protocol import Modality
 from app.engine.running_mean import RunningMean
+from app.observe.work import BatchRun
 
 # Weight of the newest batch in the running mean of images, or texts, per second.
 _RATE_WEIGHT = 0.2
@@ -22,7 +23,11 @@ class Batch:
 
     tickets: list[Ticket]
     begun_at: float = field(default_factory=time.monotonic)
+    run: BatchRun = field(init=False)
     wait: Callable[[], list[Outcome]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.run = BatchRun(self.modality, len(self.tickets), self.begun_at)
 
     @property
     def modality(self) -> Modality:
@@ -79,7 +84,7 @@ class InFlight:
         batch = self.batches[0]
         running_since = max(batch.begun_at, self.last_finished_at)
         since = self._others_turn_since(batch, running_since)
-        self.last_finished_at = time.monotonic()
+        self.last_finished_at = batch.run.ended_at = time.monotonic()
         self._last_ran = batch.modality, running_since
         seconds = max(self.last_finished_at - since, 1e-6)
         self._rates[batch.modality].note(len(batch.tickets) / seconds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from app.engine.forward import Outcome
 from app.engine.protocol import Int64Array, Modality, UInt8Array
+from app.observe.work import Work
 
 
 def _ignore(_: int) -> None:
@@ -19,13 +20,14 @@ class Job:
     """The images of one request, or its texts, and what becomes of each.
 
     `future` gives one outcome for each, in order. `on_settled` gets an index as soon as there is an
-    outcome, on any thread. The times are `time.monotonic()` seconds.
+    outcome, on any thread. `work` is that of its request. The times are `time.monotonic()` seconds.
     """
 
     inputs: Sequence[UInt8Array | Int64Array]
     patches: bool = False
     modality: Modality = "image"
     on_settled: Callable[[int], None] = _ignore
+    work: Work = field(default_factory=Work)
     future: Future[list[Outcome]] = field(default_factory=Future)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     queued_at: float = field(default_factory=time.monotonic)

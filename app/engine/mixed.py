@@ -7,20 +7,20 @@ from typing import Any, TypeVar
 
 from app.engine.preparing import ImageSource
 from app.engine.remote import RemoteImage
-from app.engine.service import Embedded, EmbeddedImage, EmbeddingService
-from app.engine.texts import EmbeddedText, EmbeddedTexts
+from app.engine.service import EmbeddedImage, EmbeddingService
+from app.engine.texts import EmbeddedText
 from app.errors import ServiceError
+from app.observe.work import Work
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class EmbeddedMixed:
-    """The outcomes of one request in its order, and where its time went, in seconds."""
+    """The outcomes of one request in its order."""
 
     texts: Sequence[EmbeddedText]
     images: Sequence[EmbeddedImage | ServiceError]
-    stage_s: dict[str, float]
 
 
 async def embed_mixed(
@@ -30,6 +30,7 @@ async def embed_mixed(
     *,
     partial: bool = False,
     timeout_s: float,
+    work: Work | None = None,
 ) -> EmbeddedMixed:
     """Embed the texts and the images of one request; there may be none of either.
 
@@ -38,19 +39,13 @@ async def embed_mixed(
     """
     working: dict[str, Coroutine[Any, Any, Any]] = {}
     if texts:
-        working["texts"] = service.require_texts().embed(texts, timeout_s=timeout_s)
+        working["texts"] = service.require_texts().embed(texts, timeout_s=timeout_s, work=work)
     if sources:
         working["images"] = service.embed(
-            sources, patches=False, partial=partial, timeout_s=timeout_s
+            sources, patches=False, partial=partial, timeout_s=timeout_s, work=work
         )
     done = await _all(working)
-    of_texts: EmbeddedTexts = done.get("texts", EmbeddedTexts([], {}))
-    of_images: Embedded = done.get("images", Embedded([], {}))
-    stage_s = dict(of_texts.stage_s)
-    for stage, seconds in of_images.stage_s.items():
-        # At the same time: of a stage that both have, the longer one was waited for.
-        stage_s[stage] = max(seconds, stage_s.get(stage, 0.0))
-    return EmbeddedMixed(of_texts.texts, of_images.outcomes, stage_s)
+    return EmbeddedMixed(done.get("texts", []), done.get("images", []))
 
 
 async def _all(working: Mapping[str, Coroutine[Any, Any, Result]]) -> dict[str, Result]:

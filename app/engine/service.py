@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.engine.admission import Admission, Permits
@@ -24,6 +23,7 @@ from app.errors import (
 )
 from app.intake.decode import DecodeLimits
 from app.observe.metrics import count_items
+from app.observe.work import Work
 
 
 class EmbeddedImage(NamedTuple):
@@ -31,14 +31,6 @@ class EmbeddedImage(NamedTuple):
 
     vectors: OwnVectors
     seen: SeenImage
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """The outcomes of one request in its order, and where its time went, in seconds."""
-
-    outcomes: list[EmbeddedImage | ServiceError]
-    stage_s: dict[str, float]
 
 
 class EmbeddingService:
@@ -101,23 +93,26 @@ class EmbeddingService:
         patches: bool,
         partial: bool,
         timeout_s: float,
-    ) -> Embedded:
-        """Decode and embed the images of one request, at least one.
+        work: Work | None = None,
+    ) -> list[EmbeddedImage | ServiceError]:
+        """Decode and embed the images of one request, at least one: outcomes in its order.
 
         A failed image is a `ServiceError` among the outcomes when `partial`, else the whole request
         raises `ItemsFailedError`. Raises `QueueFullError` before any work, `DeadlineExceededError`
-        after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute.
+        after `timeout_s`, `WorkerDeadError` or `DrainingError` when nobody will compute. `work` has
+        what was done of it.
         """
+        work = work or Work()
+        work.images += len(sources)
         permits = self.admission.admit(len(sources), timeout_s)
         preparing: list[Preparing] = []
-        outcomes: Sequence[EmbeddedImage | ServiceError] = ()
+        outcomes: list[EmbeddedImage | ServiceError] = []
         try:
             preparing.extend(self._preparer.begin(source, owner=permits) for source in sources)
             async with asyncio.timeout(timeout_s):
-                embedded = await self._embed(preparing, permits, patches=patches, partial=partial)
-            outcomes = embedded.outcomes
+                outcomes = await self._embed(preparing, permits, work, patches, partial)
         except ItemsFailedError as error:
-            outcomes = [failed for _, failed in error.details]
+            outcomes.extend(failed for _, failed in error.details)
             raise
         except TimeoutError:
             raise DeadlineExceededError("the time for this request ran out") from None
@@ -127,7 +122,7 @@ class EmbeddingService:
             for index in range(len(preparing), len(sources)):
                 permits.release(index)
             _count(outcomes, dropped=len(sources) - len(outcomes))
-        return embedded
+        return outcomes
 
     def close(self, timeout_s: float) -> None:
         """Finish accepted work within `timeout_s`, fail the rest, end the threads. Blocks."""
@@ -141,12 +136,16 @@ class EmbeddingService:
         return min(self.batcher.per_second("image"), self._preparer.images_per_s)
 
     async def _embed(
-        self, preparing: Sequence[Preparing], permits: Permits, *, patches: bool, partial: bool
-    ) -> Embedded:
-        stage_s: dict[str, float] = {}
+        self,
+        preparing: Sequence[Preparing],
+        permits: Permits,
+        work: Work,
+        patches: bool,
+        partial: bool,
+    ) -> list[EmbeddedImage | ServiceError]:
         outcomes: dict[int, EmbeddedImage | ServiceError] = {}
         prepared: dict[int, PreparedImage] = {}
-        for index, image in enumerate(await _prepared(preparing, stage_s)):
+        for index, image in enumerate(await _prepared(preparing, work)):
             if isinstance(image, ServiceError):
                 outcomes[index] = image
                 permits.release(index)
@@ -154,15 +153,20 @@ class EmbeddingService:
                 prepared[index] = image
         raise_if_failed("image", outcomes, partial=partial)
         pixels, places = [image.pixels for image in prepared.values()], [*prepared]
-        job = Job(pixels, patches, on_settled=lambda index: permits.release(places[index]))
-        vectors = await self.batcher.compute(job, stage_s) if prepared else []
+        job = Job(
+            pixels,
+            patches,
+            on_settled=lambda index: permits.release(places[index]),
+            work=work,
+        )
+        vectors = await self.batcher.compute(job) if prepared else []
         for (index, image), outcome in zip(prepared.items(), vectors, strict=True):
             if isinstance(outcome, ServiceError):
                 outcomes[index] = outcome
             else:
                 outcomes[index] = EmbeddedImage(outcome, image.seen)
         raise_if_failed("image", outcomes, partial=partial)
-        return Embedded([outcomes[index] for index in range(len(preparing))], stage_s)
+        return [outcomes[index] for index in range(len(preparing))]
 
 
 def _release_after(image: Preparing, permits: Permits, index: int) -> None:
@@ -175,12 +179,13 @@ def _release_after(image: Preparing, permits: Permits, index: int) -> None:
 
 
 async def _prepared(
-    preparing: Sequence[Preparing], stage_s: dict[str, float]
+    preparing: Sequence[Preparing], work: Work
 ) -> list[PreparedImage | ServiceError]:
     start = time.monotonic()
-    prepared = await asyncio.gather(*map(asyncio.wrap_future, preparing))
-    stage_s["decode"] = time.monotonic() - start
-    return prepared
+    try:
+        return await asyncio.gather(*map(asyncio.wrap_future, preparing))
+    finally:
+        work.note("decode", start)
 
 
 def _count(outcomes: Sequence[EmbeddedImage | ServiceError], *, dropped: int) -> None:

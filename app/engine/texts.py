@@ -5,7 +5,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.engine.admission import Admission, Permits
@@ -16,6 +15,7 @@ from app.engine.job import Job
 from app.engine.protocol import Float32Array, TextEmbedder, TextInfo, TokenizedText
 from app.errors import DeadlineExceededError, ItemsFailedError, ServiceError
 from app.observe.metrics import count_items
+from app.observe.work import Work
 
 # So few characters are tokenised on the event loop, in less time than a thread takes to hear of it.
 _INLINE_CHARACTERS = 1_000
@@ -31,14 +31,6 @@ class EmbeddedText(NamedTuple):
     vector: Float32Array
     tokens: int
     truncated: bool
-
-
-@dataclass(frozen=True)
-class EmbeddedTexts:
-    """The vectors of one request in its order, and where its time went, in seconds."""
-
-    texts: list[EmbeddedText]
-    stage_s: dict[str, float]
 
 
 class TextService:
@@ -59,19 +51,26 @@ class TextService:
             modality="text",
         )
 
-    async def embed(self, texts: Sequence[str], *, timeout_s: float) -> EmbeddedTexts:
-        """Tokenise and embed the texts of one request, at least one.
+    async def embed(
+        self, texts: Sequence[str], *, timeout_s: float, work: Work | None = None
+    ) -> list[EmbeddedText]:
+        """Tokenise and embed the texts of one request, at least one: vectors in its order.
 
         Raises `QueueFullError` before any work, `DeadlineExceededError` after `timeout_s`,
-        `ItemsFailedError`, `WorkerDeadError` or `DrainingError` when nobody will compute.
+        `ItemsFailedError`, `WorkerDeadError` or `DrainingError` when nobody will compute. `work`
+        has what was done of it.
         """
+        work = work or Work()
+        work.texts += len(texts)
         permits = self.admission.admit(len(texts), timeout_s)
         embedded, failed = 0, []
         tokenizing = Future[list[TokenizedText]]()
         try:
+            start = time.monotonic()
             tokenizing = self._begin_to_tokenize(texts)
             async with asyncio.timeout(timeout_s):
-                result = await self._embed(tokenizing, permits)
+                tokenized = await _tokenized(tokenizing, work, start)
+                vectors = await self._compute(tokenized, permits, work)
             embedded = len(texts)
         except ItemsFailedError as error:
             failed = [item.code for _, item in error.details]
@@ -83,25 +82,13 @@ class TextService:
             # What has begun cannot be interrupted, and keeps the machine busy.
             tokenizing.add_done_callback(lambda _: _release_all(permits, len(texts)))
             count_items("text", embedded, failed, len(texts) - embedded - len(failed))
-        return result
+        return [
+            EmbeddedText(vectors[_key(text)], text.tokens, text.truncated) for text in tokenized
+        ]
 
     def close(self) -> None:
         """End the threads, once no request is left."""
         self._tokenizers.shutdown(wait=False)
-
-    async def _embed(
-        self, tokenizing: Future[list[TokenizedText]], permits: Permits
-    ) -> EmbeddedTexts:
-        start = time.monotonic()
-        if not tokenizing.done():
-            await asyncio.wrap_future(tokenizing)
-        tokenized = tokenizing.result()
-        stage_s = {"tokenize": time.monotonic() - start}
-        vectors = await self._compute(tokenized, permits, stage_s)
-        return EmbeddedTexts(
-            [EmbeddedText(vectors[_key(text)], text.tokens, text.truncated) for text in tokenized],
-            stage_s,
-        )
 
     def _begin_to_tokenize(self, texts: Sequence[str]) -> Future[list[TokenizedText]]:
         if sum(map(len, texts)) > _INLINE_CHARACTERS:
@@ -111,7 +98,7 @@ class TextService:
         return done
 
     async def _compute(
-        self, texts: Sequence[TokenizedText], permits: Permits, stage_s: dict[str, float]
+        self, texts: Sequence[TokenizedText], permits: Permits, work: Work
     ) -> dict[bytes, Float32Array]:
         """Return the vector of each text by its key; equal ones are computed once."""
         known: dict[bytes, Float32Array] = {}
@@ -130,8 +117,9 @@ class TextService:
             [texts[index].input_ids for index in indices],
             modality="text",
             on_settled=lambda place: permits.release(indices[place]),
+            work=work,
         )
-        outcomes = dict(zip(indices, await self._batcher.compute(job, stage_s), strict=True))
+        outcomes = dict(zip(indices, await self._batcher.compute(job), strict=True))
         raise_if_failed("text", outcomes)
         for key, index in places.items():
             known[key] = self._vectors.keep(key, outcomes[index])
@@ -159,6 +147,15 @@ class _RecentVectors:
         if len(self._by_key) > _REMEMBERED_VECTORS:
             self._by_key.popitem(last=False)
         return vector
+
+
+async def _tokenized(
+    tokenizing: Future[list[TokenizedText]], work: Work, start: float
+) -> list[TokenizedText]:
+    try:
+        return tokenizing.result() if tokenizing.done() else await asyncio.wrap_future(tokenizing)
+    finally:
+        work.note("tokenize", start)
 
 
 def _release_all(permits: Permits, count: int) -> None:

@@ -1,5 +1,6 @@
 """Logs: one JSON object a line, on standard output but where that has results, or for reading."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -9,9 +10,12 @@ from typing import Literal, TextIO
 
 import structlog
 from huggingface_hub.utils.logging import get_logger as hub_client_logger
-from structlog.types import Processor
+from structlog.types import EventDict, Processor
 
 from app.observe.line_writer import LineWriter
+
+# structlog's own renderer makes one for each line, which takes longer than to write the line.
+_JSON = json.JSONEncoder(default=repr)
 
 
 def configure_logs(
@@ -46,7 +50,7 @@ def configure_logs(
         )
     ]
     if log_format == "json":
-        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        render = [structlog.processors.format_exc_info, _render_json]
     handler = LineWriter(stream.fileno()) if nobody_waits else logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -64,6 +68,10 @@ def configure_logs(
         logging.getLogger(library).setLevel(max(root.level, logging.ERROR))
     # Imported, it gave itself a handler, which writes each line once more, raw, to standard error.
     hub_client_logger().handlers.clear()
+
+
+def _render_json(_: object, __: str, fields: EventDict) -> str:
+    return _JSON.encode(fields)
 
 
 @contextmanager

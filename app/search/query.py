@@ -43,7 +43,7 @@ class ImageQuery:
         embedded = await service.embed(
             [lambda: self._data], patches=False, partial=True, timeout_s=_PATIENCE_S
         )
-        (image,) = embedded.outcomes
+        (image,) = embedded
         if isinstance(image, ServiceError):
             raise image
         vector: Float32Array = image.vectors.pooled
@@ -74,7 +74,7 @@ class TextQuery:
         except TextDisabledError as error:
             raise BulkError(f"{error.message}; search with --image") from None
         embedded = await texts.embed([self._text], timeout_s=_PATIENCE_S)
-        (text,) = embedded.texts
+        (text,) = embedded
         if text.truncated:
             _log.warning("the text is cut short", tokens=text.tokens)
         return text.vector

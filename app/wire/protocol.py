@@ -6,7 +6,6 @@ Nothing is parsed beyond what `ParseBudget` grants: the rest waits, unread, for 
 import asyncio
 import logging
 import sys
-import uuid
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.api.answers import answer_error
+from app.api.record import find_record
 from app.errors import DrainingError, HeadTooLargeError, MalformedRequestError, ServiceError
 from app.wire.line import Line
 from app.wire.parse_budget import ParseBudget
@@ -158,9 +158,9 @@ class HttpProtocol(H11Protocol):
 
     def _answer(self, error: ServiceError) -> None:
         """Write an error in the contract's shape, with the headers that all answers have."""
-        known = self._serving and self.scope["state"].get("request_id")
-        request_id = known or uuid.uuid4().hex
-        answer = answer_error(error, request_id)
+        record = find_record(self.scope if self._serving else {})
+        request_id = record.request_id
+        answer = answer_error(error, record)
         headers = {
             **dict(self.server_state.default_headers),
             **dict(answer.raw_headers),

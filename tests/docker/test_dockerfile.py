@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,28 @@ def test_the_build_fetches_no_frontend() -> None:
 def test_every_stage_starts_from_the_chosen_base(instructions: list[tuple[str, str]]) -> None:
     bases = {arguments.split()[0] for name, arguments in instructions if name == "FROM"}
     assert bases == {"${BASE_IMAGE}"}
+
+
+@pytest.mark.parametrize(("extras", "also"), [("", False), ("heic otel", True)])
+def test_the_image_has_the_extras_that_the_build_names(
+    instructions: list[tuple[str, str]], extras: str, also: bool
+) -> None:
+    (listing,) = [run for name, run in instructions if name == "RUN" and "tomllib" in run]
+    command = shlex.split(listing.partition(" > ")[0])[2].replace(
+        "/pyproject.toml", "pyproject.toml"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", command],
+        cwd=_ROOT,
+        env={"EXTRAS": extras},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+    assert "fastapi" in listed
+    assert ("pillow-heif" in listed) == ("opentelemetry-sdk" in listed) == also
+    assert "pytest" not in listed
 
 
 def test_the_user_is_a_number_and_not_root(final_stage: dict[str, str]) -> None:

@@ -130,8 +130,12 @@ async def vectorize(request: Request) -> Response:
     decode = partial(decode_base64, max_bytes=context.input_limits.max_image_bytes)
     return await submit(
         request,
-        lambda: embed_mixed(
-            service, texts, [partial(decode, image) for image in images], timeout_s=timeout_s
+        lambda work: embed_mixed(
+            service,
+            texts,
+            [partial(decode, image) for image in images],
+            timeout_s=timeout_s,
+            work=work,
         ),
         _render,
         space=service.info.space,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.api.render import Answer
 from app.api.submit import admit, submit
+from app.observe.work import Stage, Work
 from app.settings import Settings
 from tests.app.answers import check_error
 from tests.app.fake_embedder import FakeEmbedder
@@ -23,7 +24,6 @@ class Echo(NamedTuple):
     """What the route computes."""
 
     body: bytes
-    stage_s: dict[str, float]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,9 @@ def service() -> Iterator[ServiceServer]:
             body = await request.body()
             loop_thread = threading.current_thread()
 
-            async def compute() -> Echo:
-                return Echo(body, {"echo": 0.25})
+            async def compute(work: Work) -> Echo:
+                work.stages.append(Stage("echo", 1.0, 1.25))
+                return Echo(body)
 
             def render(result: Echo) -> Answer:
                 where = "loop" if threading.current_thread() is loop_thread else "thread"

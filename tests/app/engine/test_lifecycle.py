@@ -172,7 +172,7 @@ def test_a_draining_engine_still_serves_until_it_is_closed() -> None:
         served = await engine.require_service().embed(
             [lambda: plain_png((10, 0, 0))], patches=False, partial=False, timeout_s=WAIT_S
         )
-        assert len(served.outcomes) == 1
+        assert len(served) == 1
         await engine.close(WAIT_S)
 
     asyncio.run(scenario())

@@ -11,7 +11,7 @@ import pytest
 
 from app.engine.preparing import ImageSource
 from app.engine.protocol import Pixels, Vectors
-from app.engine.service import Embedded, EmbeddedImage, EmbeddingService
+from app.engine.service import EmbeddedImage, EmbeddingService
 from app.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -22,6 +22,7 @@ from app.errors import (
     WorkerDeadError,
 )
 from app.intake.decode import DecodeLimits
+from app.observe.work import Work
 from tests.app.fake_embedder import (
     ENDS_THREAD,
     GIVES_NAN,
@@ -35,6 +36,7 @@ from tests.app.images import NO_IMAGE, plain_png, truncated_jpeg
 WAIT_S = 30
 LIMITS = DecodeLimits(1_000_000, 1_000_000, 5_000, frozenset({"jpeg", "png"}))
 Result = TypeVar("Result")
+Outcomes = list[EmbeddedImage | ServiceError]
 
 
 @pytest.fixture
@@ -73,10 +75,11 @@ async def embed(
     on_error: str = "fail",
     patches: bool = False,
     timeout_s: float = WAIT_S,
-) -> Embedded:
+    work: Work | None = None,
+) -> Outcomes:
     """Call the service."""
     return await service.embed(
-        sources, patches=patches, partial=on_error == "partial", timeout_s=timeout_s
+        sources, patches=patches, partial=on_error == "partial", timeout_s=timeout_s, work=work
     )
 
 
@@ -87,31 +90,36 @@ async def until_one_is_queued(service: EmbeddingService) -> None:
             await asyncio.sleep(0.001)
 
 
-def codes_of(embedded: Embedded) -> list[str | None]:
+def codes_of(outcomes: Outcomes) -> list[str | None]:
     """Return the error code of each outcome, None for vectors."""
-    return [
-        outcome.code if isinstance(outcome, ServiceError) else None for outcome in embedded.outcomes
-    ]
+    return [outcome.code if isinstance(outcome, ServiceError) else None for outcome in outcomes]
 
 
 def test_vectors_keep_the_order_of_the_request(service: EmbeddingService) -> None:
     embedded = run(lambda: embed(service, red(50, 10, 40, 20, 30, 60)))
 
-    for outcome, shade in zip(embedded.outcomes, (50, 10, 40, 20, 30, 60), strict=True):
+    for outcome, shade in zip(embedded, (50, 10, 40, 20, 30, 60), strict=True):
         assert isinstance(outcome, EmbeddedImage)
         assert outcome.vectors.pooled.tolist() == expected_pooled((shade, 0, 0))
 
 
 def test_where_the_time_went_is_told(service: EmbeddingService) -> None:
-    stage_s = run(lambda: embed(service, red(10))).stage_s
+    work = Work()
+    run(lambda: embed(service, red(10), work=work))
 
-    assert list(stage_s) == ["decode", "queue", "forward"]
-    assert all(seconds >= 0 for seconds in stage_s.values())
+    assert work.images == 1
+    assert [stage.name for stage in work.stages] == ["decode", "queue", "forward"]
+    times = [moment for _, start, end in work.stages for moment in (start, end)]
+    assert times == sorted(times)
+    (batch,) = work.batches
+    assert (batch.kind, batch.size, batch.begun_at) == ("image", 1, work.stages[-1].start)
+    assert batch.ended_at is not None
+    assert batch.begun_at <= batch.ended_at <= times[-1]
 
 
 def test_patches_come_only_when_asked_for(service: EmbeddingService) -> None:
     for patches in (False, True):
-        (outcome,) = run(partial(embed, service, red(10), patches=patches)).outcomes
+        (outcome,) = run(partial(embed, service, red(10), patches=patches))
         assert isinstance(outcome, EmbeddedImage)
         assert (outcome.vectors.patches is not None) == patches
 
@@ -150,11 +158,12 @@ def test_partial_gives_the_good_images_their_vectors(service: EmbeddingService) 
 def test_partial_with_bad_images_only_is_answered_and_computes_nothing(
     service: EmbeddingService, fake: FakeEmbedder, sources: list[ImageSource]
 ) -> None:
-    embedded = run(lambda: embed(service, sources, on_error="partial"))
+    work = Work()
+    outcomes = run(lambda: embed(service, sources, on_error="partial", work=work))
 
-    assert codes_of(embedded) == ["image_truncated", "unsupported_image_format"][-len(sources) :]
+    assert codes_of(outcomes) == ["image_truncated", "unsupported_image_format"][-len(sources) :]
     assert fake.batches == []
-    assert embedded.stage_s.keys() == {"decode"}
+    assert work.stage_s.keys() == {"decode"}
 
 
 def test_partial_with_images_that_the_model_fails_on_only_is_answered(
@@ -181,7 +190,7 @@ def test_a_source_may_refuse_for_itself(service: EmbeddingService) -> None:
     assert codes_of(embedded) == [None, "invalid_base64"]
 
 
-async def fill(service: EmbeddingService, fake: FakeEmbedder) -> list[asyncio.Task[Embedded]]:
+async def fill(service: EmbeddingService, fake: FakeEmbedder) -> list[asyncio.Task[Outcomes]]:
     """Fill the queue with eight requests of one image, of which the first is being computed."""
     fake.gate.clear()
     waiting = [asyncio.create_task(embed(service, red(1)))]
@@ -191,7 +200,7 @@ async def fill(service: EmbeddingService, fake: FakeEmbedder) -> list[asyncio.Ta
     return waiting
 
 
-async def finish(fake: FakeEmbedder, waiting: Sequence[asyncio.Task[Embedded]]) -> None:
+async def finish(fake: FakeEmbedder, waiting: Sequence[asyncio.Task[Outcomes]]) -> None:
     """Let everything be computed."""
     fake.gate.set()
     await asyncio.gather(*waiting)
@@ -372,7 +381,7 @@ def test_a_request_that_is_given_up_is_never_computed(
 def test_a_dead_worker_is_told_to_all_who_wait_and_who_come(
     service: EmbeddingService, fake: FakeEmbedder
 ) -> None:
-    async def scenario() -> list[BaseException | Embedded]:
+    async def scenario() -> list[BaseException | Outcomes]:
         fake.gate.clear()
         waiting = [asyncio.create_task(embed(service, red(1)))]
         await asyncio.to_thread(fake.wait_until_entered)
@@ -384,7 +393,7 @@ def test_a_dead_worker_is_told_to_all_who_wait_and_who_come(
 
     outcomes = run(scenario)
 
-    assert isinstance(outcomes[0], Embedded)
+    assert isinstance(outcomes[0], list)
     codes = [outcome.code for outcome in outcomes if isinstance(outcome, ServiceError)]
     assert codes == ["worker_dead"] * 3
     assert not service.batcher.alive
@@ -417,7 +426,7 @@ def test_what_was_seen_of_an_image_is_told(
         max_wait_s=0,
         queue_images=1,
     )
-    (outcome,) = run(lambda: embed(service, [partial(plain_png, (10, 0, 0), size)])).outcomes
+    (outcome,) = run(lambda: embed(service, [partial(plain_png, (10, 0, 0), size)]))
     service.close(WAIT_S)
 
     assert isinstance(outcome, EmbeddedImage)
@@ -430,7 +439,7 @@ def test_many_requests_at_once_get_each_their_own(service: EmbeddingService) -> 
     async def one(shade: int) -> float:
         while True:
             try:
-                (outcome,) = (await embed(service, red(shade))).outcomes
+                (outcome,) = await embed(service, red(shade))
             except QueueFullError:
                 await asyncio.sleep(0.001)
             else:
@@ -447,7 +456,7 @@ def test_a_broken_image_leaves_no_pixels_behind(service: EmbeddingService) -> No
     """Errors are kept as values, and must not keep alive the frames that they came through."""
     result = run(lambda: embed(service, [truncated_jpeg, *red(1)], on_error="partial"))
 
-    error = result.outcomes[0]
+    error = result[0]
     assert isinstance(error, ServiceError)
     assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
 

@@ -12,7 +12,7 @@ from app.engine.batch_queue import BatchQueue
 from app.engine.batcher import Batcher
 from app.engine.job import Job
 from app.engine.protocol import Modality, TokenizedText
-from app.engine.texts import EmbeddedTexts, TextService
+from app.engine.texts import EmbeddedText, TextService
 from app.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -20,6 +20,7 @@ from app.errors import (
     QueueFullError,
     WorkerDeadError,
 )
+from app.observe.work import Work
 from tests.app.fake_embedder import SIDE, FakeEmbedder
 from tests.app.fake_text_embedder import (
     GIVES_NAN,
@@ -65,8 +66,10 @@ def run(scenario: Callable[[], Awaitable[Result]]) -> Result:
     return asyncio.run(main())
 
 
-def embed(service: TextService, *texts: str, timeout_s: float = WAIT_S) -> EmbeddedTexts:
-    return run(lambda: service.embed(texts, timeout_s=timeout_s))
+def embed(
+    service: TextService, *texts: str, timeout_s: float = WAIT_S, work: Work | None = None
+) -> list[EmbeddedText]:
+    return run(lambda: service.embed(texts, timeout_s=timeout_s, work=work))
 
 
 def image_job(*reds: int) -> Job:
@@ -76,13 +79,15 @@ def image_job(*reds: int) -> Job:
 def test_vectors_keep_the_order_of_the_request(service: TextService) -> None:
     words = ["zebra", "ant", "", "bee", "a much longer text", "cat"]
 
-    embedded = embed(service, *words)
+    work = Work()
+    embedded = embed(service, *words, work=work)
 
-    for text, own in zip(words, embedded.texts, strict=True):
+    for text, own in zip(words, embedded, strict=True):
         assert own.vector.tolist() == expected_text_vector(text)
         assert own.tokens == len(text)
         assert own.truncated == (len(text) > 8)
-    assert embedded.stage_s.keys() == {"tokenize", "queue", "forward"}
+    assert [stage.name for stage in work.stages] == ["tokenize", "queue", "forward"]
+    assert work.texts == len(words)
     assert service.admission.admitted == 0
 
 
@@ -92,8 +97,8 @@ def test_equal_texts_are_computed_once_and_remembered(
     first = embed(service, "ant", "bee", "ant")
     again = embed(service, "bee", "ant", "cat")
 
-    assert [own.vector[0] for own in first.texts] == [97, 98, 97]
-    assert [own.vector[0] for own in again.texts] == [98, 97, 99]
+    assert [own.vector[0] for own in first] == [97, 98, 97]
+    assert [own.vector[0] for own in again] == [98, 97, 99]
     assert texts.batches == [["ant", "bee"], ["cat"]]
     assert service.admission.admitted == 0
 
@@ -114,7 +119,11 @@ def test_all_that_is_remembered_needs_no_device(
     embed(service, "ant")
     texts.gate.clear()
 
-    assert embed(service, "ant").stage_s.keys() == {"tokenize"}
+    work = Work()
+    embed(service, "ant", work=work)
+
+    assert [stage.name for stage in work.stages] == ["tokenize"]
+    assert work.batches == []
 
 
 def test_one_bad_text_fails_the_request_and_no_neighbour(
@@ -132,7 +141,7 @@ def test_one_bad_text_fails_the_request_and_no_neighbour(
             await bad
         assert failed.value.message == "text 1: the model failed on this text"
         assert failed.value.param == "texts[1]"
-        assert [own.vector[0] for own in (await neighbour).texts] == [97]
+        assert [own.vector[0] for own in (await neighbour)] == [97]
         await busy
 
     run(scenario)
