@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.__main__ import cli
+from app.cores import count_cores
 from app.settings import Settings
 from tests.app.answers import post_images
 from tests.app.bulk.bulk_runs import (
@@ -271,7 +272,7 @@ def test_a_second_signal_ends_the_process_at_once_and_leaves_the_journal(tmp_pat
 def test_one_signal_ends_a_run_in_which_every_decoder_hangs_with_what_was_computed(
     tmp_path: Path,
 ) -> None:
-    cores = os.cpu_count() or 1
+    cores = count_cores()
     write_colours(tmp_path / "photos", range(20))
     for number in range(2 * cores):
         write_colour(tmp_path / "photos" / f"hang{number}.png", (100, 0, 0))

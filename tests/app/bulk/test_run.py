@@ -22,6 +22,7 @@ import app.bulk
 from app.bulk.image_file import ImageFile
 from app.bulk.pipeline import images_in_flight
 from app.bulk.row import BulkError, OutputKind
+from app.cores import count_cores
 from app.engine.protocol import ModelInfo, Pixels, Vectors
 from app.engine.service import EmbeddingService
 from tests.app.bulk.bulk_runs import (
@@ -446,7 +447,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
 
 def write_hanging(folder: Path) -> list[Path]:
     """Write an image that hangs for every thread that could decode one."""
-    cores = os.cpu_count() or 1
+    cores = count_cores()
     return [write_colour(folder / f"hang{number}.png", (100, 0, 0)) for number in range(cores)]
 
 

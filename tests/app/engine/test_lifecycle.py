@@ -1,7 +1,6 @@
 """The engine's states from loading to draining."""
 
 import asyncio
-import os
 import threading
 
 import pytest
@@ -141,7 +140,7 @@ def test_a_stalled_device_is_told_and_nobody_waits_for_it(monkeypatch: pytest.Mo
 
 
 def test_decoders_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("app.engine.preparing.count_cores", lambda: 1)
     monkeypatch.setattr(decode_child, "_START", "raise SystemExit(3)")
     engine = Engine(build)
 

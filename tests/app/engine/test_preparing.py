@@ -1,10 +1,10 @@
 """The decode pool: what is cancelled before its turn lets go of its bytes at once."""
 
 import gc
-import os
 import threading
 import weakref
 
+from app.cores import count_cores
 from app.engine.preparing import Preparer
 from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
@@ -30,7 +30,7 @@ def test_a_cancelled_image_is_forgotten_while_the_pool_is_busy() -> None:
         assert gate.wait(WAIT_S)
         return plain_png((1, 2, 3))
 
-    busy = [preparer.begin(wait_at_the_gate) for _ in range(os.cpu_count() or 1)]
+    busy = [preparer.begin(wait_at_the_gate) for _ in range(count_cores())]
     encoded = Encoded()
     alive = weakref.ref(encoded)
     waiting = preparer.begin(encoded)

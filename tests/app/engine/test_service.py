@@ -1,7 +1,6 @@
 """Encoded images to vectors: permits, deadlines, order, partial failure."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -9,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from app.cores import count_cores
 from app.engine.preparing import ImageSource
 from app.engine.protocol import Pixels, Vectors
 from app.engine.service import EmbeddedImage, EmbeddingService
@@ -266,7 +266,7 @@ def test_a_single_image_is_decoded_before_the_rest_of_a_large_request(
     fake: FakeEmbedder,
 ) -> None:
     service = EmbeddingService(fake, decode_limits=LIMITS, max_wait_s=0, queue_images=100)
-    threads, go_on, decoded = os.cpu_count() or 1, threading.Event(), list[str]()
+    threads, go_on, decoded = count_cores(), threading.Event(), list[str]()
 
     def source(name: str) -> bytes:
         go_on.wait(WAIT_S)

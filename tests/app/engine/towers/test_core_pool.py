@@ -121,6 +121,7 @@ def test_a_loaded_model_leaves_all_cores_to_the_thread_that_runs_its_batches(
 ) -> None:
     """Started after the self-test, it took one, and single images twice their time."""
     monkeypatch.setattr("app.engine.towers.builder._FEWEST_PARALLEL_WEIGHTS", 0)
+    monkeypatch.setattr("app.engine.towers.device.count_cores", lambda: CORES)
     naflex = write_naflex_checkpoint(tmp_path / "naflex", tiny_naflex_config())
 
     for folder in (tiny_checkpoint.folder, naflex.folder):
