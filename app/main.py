@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.api import classify, embed, embed_text, embeddings, health, metrics, models
+from app.api import classify, embed, embed_text, embeddings, health, metrics, models, playground
 from app.api.adapters import ADAPTERS
 from app.api.adapters.adapter import OwnErrors
 from app.api.answers import OneShape, handle_error
@@ -68,6 +68,7 @@ def create_app(
 
     api_keys = settings.api_keys | settings.api_keys_file
     adapters = [ADAPTERS[name] for name in sorted(settings.adapters)]
+    has_playground = settings.playground == "on"
     app = make_app(
         has_docs=settings.docs != "off",
         title="SigLIP embeddings",
@@ -100,7 +101,9 @@ def create_app(
         inflight=InflightBytes(settings.inflight_bytes),
         api_keys=api_keys,
         docs_are_open=settings.docs == "on",
-        open_paths=frozenset().union(*(adapter.paths for adapter in adapters)),
+        open_paths=frozenset(playground.PATHS if has_playground else ()).union(
+            *(adapter.paths for adapter in adapters)
+        ),
         cors_origins=settings.cors_origins,
     )
     if adapters:
@@ -111,6 +114,8 @@ def create_app(
         app.include_router(route.router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
     for router in (health.router, *(adapter.router for adapter in adapters)):
         app.include_router(router)
+    if has_playground:
+        app.include_router(playground.make_router())
     return app
 
 

@@ -44,8 +44,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def open_embed(page: Page, url: str) -> Locator:
-    """Go from the root to POST /embed on the page, and have it tried out."""
-    page.goto(url)
+    """Go to POST /embed on the page, and have it tried out."""
+    page.goto(f"{url}/docs")
     embed = page.locator(".opblock-post", has=page.get_by_text("/embed", exact=True))
     embed.locator(".opblock-summary-control").click()
     embed.get_by_role("button", name="Try it out").click()
