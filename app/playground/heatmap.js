@@ -8,24 +8,20 @@ const MOST_SHOWN = 24;
 export function showHeatMap({ images }) {
   const ready = images.filter((image) => image.vector);
   const shown = ready.slice(0, MOST_SHOWN);
-  const cosines = shown.map((row) => shown.map((column) => dot(row.vector, column.vector)));
-  const others = cosines.flatMap((row, i) => row.filter((_, j) => j !== i)); // each is like itself
-  const heats = spread(others);
-  const caption = make("caption", { id: "heatmap-caption" }, "Cosine of each image to each other");
-  const top = make("tr", {}, make("td"), ...shown.map((image) => head(image, "col")));
-  const rows = cosines.map((row, i) =>
-    make("tr", {}, head(shown[i], "row"), ...row.map((cosine, j) => {
-      const cell = make("td", { title: `${shown[i].name}\n${shown[j].name}` }, cosine.toFixed(2));
-      const at = i * (shown.length - 1) + j - (j > i ? 1 : 0);
-      cell.style.setProperty("--heat", i === j ? 0 : heats[at]);
-      cell.className = i === j ? "self" : "";
-      return cell;
-    })));
-  find("heatmap-table").replaceChildren(caption, make("thead", {}, top), make("tbody", {}, ...rows));
-  find("heatmap-note").textContent = ready.length > MOST_SHOWN
-    ? `The first ${MOST_SHOWN} of ${ready.length} images.` : "Darker is more alike, within this table.";
+  const pairs = shown.flatMap((one) => shown.map((other) => ({ one, other, cosine: dot(one.vector, other.vector) })));
+  const heats = spread(pairs.filter(({ one, other }) => one !== other).map(({ cosine }) => cosine));
+  const cells = pairs.map(({ one, other, cosine }) => {
+    const cell = make("td", { title: `${one.name}\n${other.name}` }, cosine.toFixed(2));
+    cell.style.setProperty("--heat", one === other ? 0 : heats.shift()); // each is like itself
+    return cell;
+  });
+  const rows = shown.map((image) => make("tr", {}, writeHead(image, "row"), ...cells.splice(0, shown.length)));
+  find("heatmap-head").replaceChildren(make("tr", {}, make("td"), ...shown.map((image) => writeHead(image, "col"))));
+  find("heatmap-body").replaceChildren(...rows);
+  const rest = ready.length > MOST_SHOWN ? ` These are the first ${MOST_SHOWN} of ${ready.length} images.` : "";
+  find("heatmap-note").textContent = `The stronger the colour, the more alike, within this table.${rest}`;
 }
 
-function head(image, scope) {
+function writeHead(image, scope) {
   return make("th", { scope, title: image.name }, make("img", { src: image.url, alt: image.name }));
 }

@@ -8,18 +8,16 @@ const MOST_SHOWN = 12;
 export function showMatches({ images, texts, chosen, model }) {
   const ready = images.filter((image) => image.vector);
   find("images-for-texts").replaceChildren(...texts.map((text) => rankImages(text, ready, model)));
-  const ranked = chosen?.vector && texts.length > 0 ? [rankTexts(chosen, texts, model)] : [];
-  find("texts-for-image").replaceChildren(...ranked);
-  if (ready.length > 0 && texts.length === 0) {
-    find("texts-for-image").append(make("p", { className: "note" }, "Type a query to rank the images."));
-  }
+  const isRanked = chosen.vector && texts.length > 0;
+  find("texts-for-image").replaceChildren(isRanked ? rankTexts(chosen, texts, model) : "");
+  find("no-texts").hidden = texts.length > 0;
 }
 
 function rankImages(text, images, model) {
   const ranked = rank(text, images);
   const rest = ranked.length > MOST_SHOWN ? ` (the best ${MOST_SHOWN} of ${ranked.length})` : "";
-  const items = ranked.slice(0, MOST_SHOWN).map(({ item, cosine }) =>
-    make("li", { title: item.name }, make("img", { src: item.url, alt: item.name }), writeScore(cosine, model)));
+  const items = ranked.slice(0, MOST_SHOWN).map(({ item: { name, url }, cosine }) =>
+    make("li", { title: name }, make("img", { src: url, alt: name }), writeScore(cosine, model)));
   const heading = make("h3", {}, text.text, make("small", {}, rest));
   return make("section", {}, heading, make("ol", { className: "thumbs" }, ...items));
 }
@@ -30,9 +28,8 @@ function rankTexts(image, texts, model) {
     bar.style.setProperty("--share", Math.max(0, probability(cosine, model) ?? cosine));
     return make("li", {}, make("span", {}, item.text), writeScore(cosine, model), bar);
   });
-  const picture = make("img", { src: image.url, alt: "" });
-  const heading = make("h3", {}, "Texts for ", make("em", {}, image.name));
-  return make("section", { className: "texts" }, heading, picture, make("ol", {}, ...items));
+  const head = [make("h3", {}, "Texts for ", make("em", {}, image.name)), make("img", { src: image.url, alt: "" })];
+  return make("section", { className: "texts" }, ...head, make("ol", {}, ...items));
 }
 
 function rank(to, items) {
@@ -42,5 +39,5 @@ function rank(to, items) {
 function writeScore(cosine, model) {
   const share = probability(cosine, model);
   const percent = share === null ? "" : share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
-  return make("span", { className: "score" }, make("b", {}, percent), ` cos ${cosine.toFixed(3)}`);
+  return make("span", { className: "score" }, make("b", {}, percent), make("span", {}, ` cos ${cosine.toFixed(3)}`));
 }

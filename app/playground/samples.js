@@ -7,24 +7,22 @@ const COLOURS = {
 };
 const GROUNDS = { white: "#ffffff", grey: "#9a9a9a", pink: "#f7b2c4", brown: "#7a4b2a", black: "#111111" };
 const SIZES = { small: 0.2, large: 0.37 }; // diameters, in shares of the side
-const SHAPES = {
-  // Each draws into a square of side 1 around the origin.
-  circle: (path) => path.arc(0, 0, 0.5, 0, 2 * Math.PI),
-  ring: (path) => (path.arc(0, 0, 0.5, 0, 2 * Math.PI), path.arc(0, 0, 0.23, 0, 2 * Math.PI)),
+const SHAPES = { // each within a square of side 1 around the origin
+  circle: (path) => path.arc(0, 0, 0.5, 0, 7),
+  ring: (path) => (path.arc(0, 0, 0.5, 0, 7), path.closePath(), path.arc(0, 0, 0.23, 7, 0, true)),
   square: (path) => path.rect(-0.44, -0.44, 0.88, 0.88),
   triangle: (path) => drawPolygon(path, [[0, -0.47], [0.5, 0.43], [-0.5, 0.43]]),
-  cross: (path) => drawPolygon(path, [
-    [-0.15, -0.5], [0.15, -0.5], [0.15, -0.15], [0.5, -0.15], [0.5, 0.15], [0.15, 0.15],
-    [0.15, 0.5], [-0.15, 0.5], [-0.15, 0.15], [-0.5, 0.15], [-0.5, -0.15], [-0.15, -0.15]]),
+  cross: (path) => (path.rect(-0.15, -0.5, 0.3, 1), path.rect(-0.5, -0.15, 1, 0.3)),
   star: (path) => drawPolygon(path, Array.from({ length: 10 }, (_, i) => {
     const [angle, radius] = [(i * Math.PI) / 5, i % 2 ? 0.21 : 0.5];
     return [radius * Math.sin(angle), -radius * Math.cos(angle)];
   })),
 };
 
-// -> `count` of {name, blob}: the same for the same seed.
+// -> `count` of {name, blob}, every third with two shapes: the same for the same seed.
 export function drawSamples(count, seed) {
-  const random = makeRandom(seed);
+  seed = (seed * 2654435761) % 2 ** 32; // neighbours are sent far from each other
+  const random = () => (seed = (seed * 1664525 + 1013904223) % 2 ** 32) / 2 ** 32;
   return Promise.all(Array.from({ length: count }, (_, i) => drawScene(random, i % 3 === 2)));
 }
 
@@ -32,45 +30,32 @@ async function drawScene(random, hasTwo) {
   const pick = (choices) => choices[Math.floor(random() * choices.length)];
   const ground = pick(Object.keys(GROUNDS));
   const colours = Object.keys(COLOURS).filter((colour) => colour !== ground);
-  const draw = () => ({ size: pick(Object.keys(SIZES)), colour: pick(colours), shape: pick(Object.keys(SHAPES)) });
-  const [one, other] = [draw(), draw()];
+  const [one, other] = [0, 1].map(() => (
+    { size: pick(Object.keys(SIZES)), colour: pick(colours), shape: pick(Object.keys(SHAPES)) }));
   if (hasTwo && (other.colour === one.colour || other.shape === one.shape)) return drawScene(random, hasTwo);
+  const relation = pick(["left of", "above"]);
+  const [apart, beside] = [0.24 + random() * 0.03, (random() - 0.5) * 0.15];
+  const places = hasTwo ? [[-apart, beside], [apart, -beside]] : [[random() * 0.4 - 0.2, random() * 0.4 - 0.2]];
   const canvas = new OffscreenCanvas(SIDE, SIDE);
   const context = canvas.getContext("2d");
   context.fillStyle = GROUNDS[ground];
   context.fillRect(0, 0, SIDE, SIDE);
-  const [near, beside] = [0.24 + random() * 0.03, (random() - 0.5) * 0.15];
-  const relation = pick(["left of", "above"]);
-  const place = (side) => (relation === "left of" ? [0.5 + side * near, 0.5 + beside] : [0.5 + beside, 0.5 + side * near]);
-  paint(context, one, hasTwo ? place(-1) : [0.3 + random() * 0.4, 0.3 + random() * 0.4]);
-  if (hasTwo) paint(context, other, place(1));
-  const caption = hasTwo ? `${describe(one)} ${relation} ${describe(other)}` : `${describe(one)} on a ${ground} ground`;
-  return { name: caption, blob: await canvas.convertToBlob({ type: "image/png" }) };
-}
-
-function paint(context, { size, colour, shape }, [x, y]) {
-  context.save();
-  context.translate(x * SIDE, y * SIDE);
-  context.scale(SIZES[size] * SIDE, SIZES[size] * SIDE);
-  context.fillStyle = COLOURS[colour];
-  context.beginPath();
-  SHAPES[shape](context);
-  context.fill("evenodd");
-  context.restore();
+  places.forEach((place, i) => paint(context, [one, other][i], relation === "above" ? place.toReversed() : place));
+  const end = hasTwo ? `${relation} ${describe(other)}` : `on a ${ground} ground`;
+  return { name: `${describe(one)} ${end}`, blob: await canvas.convertToBlob() };
 }
 
 const describe = ({ size, colour, shape }) => `a ${size} ${colour} ${shape}`;
 
-function drawPolygon(path, corners) {
-  for (const [x, y] of corners) path.lineTo(x, y);
+function paint(context, { size, colour, shape }, [x, y]) {
+  const diameter = SIZES[size] * SIDE;
+  context.setTransform(diameter, 0, 0, diameter, (0.5 + x) * SIDE, (0.5 + y) * SIDE);
+  context.fillStyle = COLOURS[colour];
+  context.beginPath();
+  SHAPES[shape](context);
+  context.fill();
 }
 
-// Mulberry32: small, and even enough for drawings.
-function makeRandom(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let bits = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 4294967296;
-  };
+function drawPolygon(path, corners) {
+  for (const [x, y] of corners) path.lineTo(x, y);
 }

@@ -1,51 +1,39 @@
-// All that is said to the service, and nothing is said to anybody else.
+// All that is said to the service; nothing is said to anybody else.
 
 const MOST_IMAGES = 16; // in one request, so that progress is seen
 const PART_BYTES = 512; // of a form around one image, or of JSON around one text
 
-export class ServiceError extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
 export class Service {
   key = "";
   model = null; // as /v1/models describes it
-
-  constructor(onWait) {
-    this.onWait = onWait; // is told in words why it takes longer
-  }
+  onWait = () => {}; // is told in words why it takes longer
 
   async describe() {
-    this.model = (await this.#ask("v1/models", {})).data[0];
-    return this.model;
+    return (this.model = (await this.#ask("v1/models", {})).data[0]);
   }
 
-  // The first of `images` that make one request; a larger one than all limits goes alone, for the
-  // service to say so.
-  nextImages(images) {
-    const { images: most, body_bytes: bytes } = this.model.limits;
-    return takeBatch(images, (image) => image.blob.size, Math.min(most, MOST_IMAGES), bytes);
+  // The first of `images` that make one request; what is over the limits goes alone, to be refused.
+  takeBatch(images) {
+    const { images: most, body_bytes: mostBytes } = this.model.limits;
+    return takeBatch(images, (image) => image.blob.size, Math.min(most, MOST_IMAGES), mostBytes);
   }
 
   // -> an item for each image, with `embedding` or `patches`, or with `error`.
   async embedImages(images, output, signal) {
-    const form = new FormData();
-    for (const image of images) form.append("images", image.blob, "image");
+    const body = new FormData();
+    for (const image of images) body.append("images", image.blob, "image");
     const options = { output, encoding: "base64", on_error: "partial", expect_space: this.model.space };
-    for (const [name, value] of Object.entries(options)) form.append(name, value);
-    return (await this.#ask("embed", { method: "POST", body: form, signal })).data;
+    for (const [name, value] of Object.entries(options)) body.append(name, value);
+    return (await this.#ask("embed", { method: "POST", body, signal })).data;
   }
 
   // -> a vector for each text.
   async embedTexts(texts, signal) {
-    const { texts: most, body_bytes: bytes } = this.model.limits;
-    const sizeOf = (text) => new Blob([JSON.stringify(text)]).size;
+    const { texts: most, body_bytes: mostBytes } = this.model.limits;
     const vectors = [];
     while (vectors.length < texts.length) {
-      const batch = takeBatch(texts.slice(vectors.length), sizeOf, most, bytes);
+      const rest = texts.slice(vectors.length);
+      const batch = takeBatch(rest, (text) => 6 * text.length, most, mostBytes); // "\u0000" at worst
       const body = JSON.stringify({ texts: batch, encoding: "base64", expect_space: this.model.space });
       const headers = { "Content-Type": "application/json" };
       const answer = await this.#ask("embed/text", { method: "POST", headers, body, signal });
@@ -55,19 +43,18 @@ export class Service {
   }
 
   async #ask(path, request) {
-    const headers = { ...request.headers };
-    if (this.key) headers.Authorization = `Bearer ${this.key}`;
+    const headers = { ...request.headers, ...(this.key && { Authorization: `Bearer ${this.key}` }) };
     for (;;) {
       const answer = await fetch(path, { ...request, headers }).catch((error) => {
-        throw request.signal?.aborted ? error : new ServiceError(0, "The service does not answer.");
+        throw request.signal?.aborted ? error : new Error("The service does not answer.");
       });
       const content = await answer.json().catch(() => ({}));
       if (answer.ok) return content;
-      const words = content.error?.message ?? `The answer was HTTP status ${answer.status}.`;
-      if (answer.status !== 429 && answer.status !== 503) throw new ServiceError(answer.status, words);
+      const words = content.error?.message ?? `HTTP status ${answer.status}`;
+      if (![429, 503].includes(answer.status)) throw Object.assign(new Error(words), { status: answer.status });
       const seconds = Number(answer.headers.get("Retry-After")) || 1;
-      this.onWait(`${words} – trying again in ${seconds} s`);
-      await pause(seconds, request.signal);
+      this.onWait(`${words}: trying again in ${seconds} s`);
+      await new Promise((goOn) => setTimeout(goOn, seconds * 1000)); // if aborted meanwhile, fetch says so
     }
   }
 }
@@ -78,21 +65,7 @@ export function decodeVector(base64) {
 
 function takeBatch(items, sizeOf, most, mostBytes) {
   let bytes = 4 * PART_BYTES;
-  let count = 0;
-  while (count < Math.min(items.length, most)) {
-    bytes += sizeOf(items[count]) + PART_BYTES;
-    if (count > 0 && bytes > mostBytes) break;
-    count += 1;
-  }
-  return items.slice(0, count);
-}
-
-function pause(seconds, signal) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, seconds * 1000);
-    signal?.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    });
-  });
+  const first = items.slice(0, most);
+  const end = first.findIndex((item, i) => (bytes += sizeOf(item) + PART_BYTES) > mostBytes && i > 0);
+  return end < 0 ? first : first.slice(0, end);
 }

@@ -13,14 +13,14 @@ export function toUnit(vector) {
 
 // SigLIP's probability that a text fits an image; null where the checkpoint does not say how.
 export function probability(cosine, model) {
-  if (model.logit_scale === null || model.logit_bias === null) return null;
+  if (model.logit_scale === null) return null;
   return 1 / (1 + Math.exp(-(Math.exp(model.logit_scale) * cosine + model.logit_bias)));
 }
 
 // Where a value is between the least and the greatest of its list, 0 to 1.
 export function spread(values) {
-  const least = values.reduce((a, b) => Math.min(a, b), Infinity);
-  const range = values.reduce((a, b) => Math.max(a, b), -Infinity) - least || 1;
+  const least = Math.min(...values);
+  const range = Math.max(...values) - least || 1;
   return values.map((value) => (value - least) / range);
 }
 

@@ -3,85 +3,64 @@
 import { find, make } from "./element.js";
 
 const FIRST = 8;
-let subjects = new Map(); // by what the list of choices calls them
-let service = null;
+const WRITERS = { json: writeJson, curl: writeCurl, python: writePython };
+let subjects = []; // images and texts, as the list of choices has them
+let page = {}; // the page's state when it was shown last, and its service
 
-export function showVectors({ images, texts, chosen, model }, ofService) {
-  service = ofService;
-  const ready = images.filter((image) => image.vector);
-  const before = subjects.get(find("subject").value);
-  subjects = new Map([...ready, ...texts].map((subject, i) => [String(i), subject]));
-  const options = [...subjects].map(([value, { name, text }]) => make("option", { value }, name ?? `“${text}”`));
+export function showVectors(state, service) {
+  const before = state.chosen === page.chosen ? subjects[find("subject").value] : null;
+  page = { ...state, service };
+  subjects = [...state.images, ...state.texts].filter((subject) => subject.vector);
+  const options = subjects.map(({ name, text }, value) => make("option", { value }, name ?? `“${text}”`));
   find("subject").replaceChildren(...options);
-  const wanted = before?.text && texts.includes(before) ? before : chosen;
-  find("subject").value = [...subjects].find(([, subject]) => subject === wanted)?.[0] ?? "0";
-  find("numbers").title = model.space;
+  const wanted = subjects.includes(before) ? before : state.chosen;
+  find("subject").value = Math.max(0, subjects.indexOf(wanted));
   show();
 }
 
 function show() {
-  const subject = subjects.get(find("subject").value);
+  const subject = subjects[find("subject").value];
   if (!subject) return;
   const { vector, url, name } = subject;
   const first = [...vector.slice(0, FIRST)].map((value) => value.toFixed(4)).join(", ");
-  find("numbers").textContent = `[${first}, …] ${vector.length} numbers, length 1`;
-  drawStrip(vector);
-  const kind = document.querySelector("[name=form]:checked").value;
-  find("code").textContent = { json: writeJson, curl: writeCurl, python: writePython }[kind](subject);
+  find("numbers").textContent = `[${first}, …]`;
+  find("space").textContent = `${vector.length} numbers of length 1, in the space ${page.model.space}`;
+  find("code").textContent = WRITERS[document.querySelector("[name=form]:checked").value](subject);
   find("copied").textContent = "";
-  find("save").hidden = !url;
-  if (url) Object.assign(find("save"), { href: url, download: name });
+  Object.assign(find("save"), { hidden: !url, href: url ?? "", download: name ?? "" });
 }
 
-function drawStrip(vector) {
-  const canvas = Object.assign(find("strip"), { width: vector.length });
-  canvas.ariaLabel = `${vector.length} numbers as bars around zero`;
-  const context = canvas.getContext("2d");
-  const most = vector.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
-  context.fillStyle = getComputedStyle(canvas).color;
-  vector.forEach((value, i) => context.fillRect(i, 24, 1, (-value / most) * 24));
-}
-
-const writeJson = ({ vector }) => JSON.stringify([...vector].map((value) => Number(value.toPrecision(9))));
 const address = (path) => new URL(path, document.baseURI).href;
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+function writeJson({ vector }) { // nine digits are all that a float32 has
+  return `[${[...vector].map((value) => Number(value.toPrecision(9))).join(", ")}]`;
+}
+
 function writeCurl({ name, text }) {
-  const key = service.key ? ' -H "Authorization: Bearer $KEY"' : "";
-  return text
-    ? `curl ${address("embed/text")}${key} --json ${quote(JSON.stringify({ texts: [text] }))}`
-    : `curl ${address("embed")}${key} --data-binary ${quote(`@./${name}`)}`;
+  const key = page.service.key ? ' -H "Authorization: Bearer $KEY"' : "";
+  if (!text) return `curl ${address("embed")}${key} --data-binary ${quote(`@./${name}`)}`;
+  return `curl ${address("embed/text")}${key} --json ${quote(JSON.stringify({ texts: [text] }))}`;
 }
 
 function writePython({ name, text }) {
-  const key = service.key ? ',\n    "Authorization": "Bearer " + os.environ["KEY"],' : ",";
+  const key = page.service.key ? ', "Authorization": "Bearer " + os.environ["KEY"]' : "";
   const [path, type, body] = text
-    ? ["embed/text", "application/json", `json.dumps({"texts": [${JSON.stringify(text)}]}).encode()`]
-    : ["embed", "application/octet-stream", `Path(${JSON.stringify(name)}).read_bytes()`];
-  return `import json${service.key ? ", os" : ""}\nfrom pathlib import Path\nfrom urllib.request import Request, urlopen
+    ? ["embed/text", "text/plain", `${JSON.stringify(text)}.encode()`]
+    : ["embed", "application/octet-stream", `open(${JSON.stringify(name)}, "rb").read()`];
+  return `import json, os
+from urllib.request import Request, urlopen
 
-body = ${body}
-headers = {
-    "Content-Type": "${type}"${key}
-}
-with urlopen(Request("${address(path)}", body, headers)) as answer:
-    vector = json.load(answer)["data"][0]["embedding"]
+headers = {"Content-Type": "${type}"${key}}
+request = Request("${address(path)}", ${body}, headers)
+vector = json.load(urlopen(request))["data"][0]["embedding"]
 print(len(vector), vector[:${FIRST}])`;
 }
 
-async function copy() {
-  const text = find("code").textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // a page that did not come by https may only copy what is selected
-    getSelection().selectAllChildren(find("code"));
-    document.execCommand("copy");
-  }
-  find("copied").textContent = "Copied";
+function copy() { // what is selected: a page that did not come by https has no other way
+  getSelection().selectAllChildren(find("code"));
+  find("copied").textContent = document.execCommand("copy") ? "Copied" : "Selected: copy it with the keyboard";
 }
 
-export function listenToVectors() {
-  find("subject").addEventListener("change", show);
-  find("forms").addEventListener("change", show);
-  find("copy").addEventListener("click", copy);
-}
+for (const id of ["subject", "forms"]) find(id).addEventListener("change", show);
+find("copy").addEventListener("click", copy);
