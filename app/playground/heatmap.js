@@ -22,6 +22,4 @@ export function showHeatMap({ images }) {
   find("heatmap-note").textContent = `The stronger the colour, the more alike, within this table.${rest}`;
 }
 
-function writeHead(image, scope) {
-  return make("th", { scope, title: image.name }, make("img", { src: image.url, alt: image.name }));
-}
+const writeHead = ({ name, url }, scope) => make("th", { scope, title: name }, make("img", { src: url, alt: name }));

@@ -136,7 +136,7 @@ async function embedTexts() {
     render();
   } catch (error) {
     if (error.status === 401) explain(error);
-    else if (!signal.aborted) find("query-note").textContent = error.message;
+    else if (!signal.aborted) find("query-note").textContent = error.message.replace(/^text \d+/, "a text");
   }
 }
 

@@ -19,43 +19,49 @@ const SHAPES = { // each within a square of side 1 around the origin
   })),
 };
 
-// -> `count` of {name, blob}, every third with two shapes: the same for the same seed.
+// -> `count` of {name, blob}, about every third with two shapes: the same for the same seed.
 export function drawSamples(count, seed) {
   seed = (seed * 2654435761) % 2 ** 32; // neighbours are sent far from each other
   const random = () => (seed = (seed * 1664525 + 1013904223) % 2 ** 32) / 2 ** 32;
-  return Promise.all(Array.from({ length: count }, (_, i) => drawScene(random, i % 3 === 2)));
+  const scenes = new Map(); // by their captions, none of which comes twice
+  while (scenes.size < count) {
+    const scene = imagine(random, scenes.size % 3 === 2);
+    scenes.set(scene.name, scene);
+  }
+  return Promise.all([...scenes.values()].map(draw));
 }
 
-async function drawScene(random, hasTwo) {
+function imagine(random, hasTwo) {
   const pick = (choices) => choices[Math.floor(random() * choices.length)];
   const ground = pick(Object.keys(GROUNDS));
   const colours = Object.keys(COLOURS).filter((colour) => colour !== ground);
   const [one, other] = [0, 1].map(() => (
     { size: pick(Object.keys(SIZES)), colour: pick(colours), shape: pick(Object.keys(SHAPES)) }));
-  if (hasTwo && (other.colour === one.colour || other.shape === one.shape)) return drawScene(random, hasTwo);
+  if (hasTwo && (other.colour === one.colour || other.shape === one.shape)) return imagine(random, hasTwo);
   const relation = pick(["left of", "above"]);
   const [apart, beside] = [0.24 + random() * 0.03, (random() - 0.5) * 0.15];
-  const places = hasTwo ? [[-apart, beside], [apart, -beside]] : [[random() * 0.4 - 0.2, random() * 0.4 - 0.2]];
+  const [alone, place] = [[random() * 0.4 - 0.2, random() * 0.4 - 0.2], [-apart, beside]];
+  if (relation === "above") place.reverse();
+  if (!hasTwo) return { name: `${describe(one)} on a ${ground} ground`, ground, shapes: [[one, alone]] };
+  const shapes = [[one, place], [other, place.map((value) => -value)]];
+  return { name: `${describe(one)} ${relation} ${describe(other)}`, ground, shapes };
+}
+
+async function draw({ name, ground, shapes }) {
   const canvas = new OffscreenCanvas(SIDE, SIDE);
   const context = canvas.getContext("2d");
   context.fillStyle = GROUNDS[ground];
   context.fillRect(0, 0, SIDE, SIDE);
-  places.forEach((place, i) => paint(context, [one, other][i], relation === "above" ? place.toReversed() : place));
-  const end = hasTwo ? `${relation} ${describe(other)}` : `on a ${ground} ground`;
-  return { name: `${describe(one)} ${end}`, blob: await canvas.convertToBlob() };
+  for (const [{ size, colour, shape }, [x, y]] of shapes) {
+    const diameter = SIZES[size] * SIDE;
+    context.setTransform(diameter, 0, 0, diameter, (0.5 + x) * SIDE, (0.5 + y) * SIDE);
+    context.fillStyle = COLOURS[colour];
+    context.beginPath();
+    SHAPES[shape](context);
+    context.fill();
+  }
+  return { name, blob: await canvas.convertToBlob() };
 }
 
 const describe = ({ size, colour, shape }) => `a ${size} ${colour} ${shape}`;
-
-function paint(context, { size, colour, shape }, [x, y]) {
-  const diameter = SIZES[size] * SIDE;
-  context.setTransform(diameter, 0, 0, diameter, (0.5 + x) * SIDE, (0.5 + y) * SIDE);
-  context.fillStyle = COLOURS[colour];
-  context.beginPath();
-  SHAPES[shape](context);
-  context.fill();
-}
-
-function drawPolygon(path, corners) {
-  for (const [x, y] of corners) path.lineTo(x, y);
-}
+const drawPolygon = (path, corners) => corners.forEach(([x, y]) => path.lineTo(x, y));

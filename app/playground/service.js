@@ -8,9 +8,7 @@ export class Service {
   model = null; // as /v1/models describes it
   onWait = () => {}; // is told in words why it takes longer
 
-  async describe() {
-    return (this.model = (await this.#ask("v1/models", {})).data[0]);
-  }
+  describe = async () => (this.model = (await this.#ask("v1/models", {})).data[0]);
 
   // The first of `images` that make one request; what is over the limits goes alone, to be refused.
   takeBatch(images) {

@@ -19,9 +19,8 @@ export function probability(cosine, model) {
 
 // Where a value is between the least and the greatest of its list, 0 to 1.
 export function spread(values) {
-  const least = Math.min(...values);
-  const range = Math.max(...values) - least || 1;
-  return values.map((value) => (value - least) / range);
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  return values.map((value) => (value - least) / (most - least || 1));
 }
 
 // Coordinates of rows along their first principal components: `count` lists of rows.length.
