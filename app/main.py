@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.api import classify, embed, embed_text, embeddings, health, metrics, models, playground
+from app.api import classify, embed, embed_text, embeddings, health, metrics, models
 from app.api.adapters import ADAPTERS
 from app.api.adapters.adapter import OwnErrors
 from app.api.answers import OneShape, handle_error
@@ -21,6 +21,7 @@ from app.api.docs import ASKS_FOR_KEY, make_app
 from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
+from app.api.playground import make_playground
 from app.api.text_inputs import TextLimits
 from app.engine.embedder import StartError, load_embedder, load_text_embedder
 from app.engine.lifecycle import Engine
@@ -68,7 +69,7 @@ def create_app(
 
     api_keys = settings.api_keys | settings.api_keys_file
     adapters = [ADAPTERS[name] for name in sorted(settings.adapters)]
-    has_playground = settings.playground == "on"
+    playground = make_playground(is_on=settings.playground == "on")
     app = make_app(
         has_docs=settings.docs != "off",
         title="SigLIP embeddings",
@@ -101,9 +102,7 @@ def create_app(
         inflight=InflightBytes(settings.inflight_bytes),
         api_keys=api_keys,
         docs_are_open=settings.docs == "on",
-        open_paths=frozenset(playground.PATHS if has_playground else ()).union(
-            *(adapter.paths for adapter in adapters)
-        ),
+        open_paths=playground.paths.union(*(adapter.paths for adapter in adapters)),
         cors_origins=settings.cors_origins,
     )
     if adapters:
@@ -112,10 +111,8 @@ def create_app(
         app.add_exception_handler(kind, handle_error)
     for route in (embed, embed_text, classify, embeddings, models, metrics):
         app.include_router(route.router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
-    for router in (health.router, *(adapter.router for adapter in adapters)):
+    for router in (health.router, playground.router, *(adapter.router for adapter in adapters)):
         app.include_router(router)
-    if has_playground:
-        app.include_router(playground.make_router())
     return app
 
 

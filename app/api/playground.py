@@ -1,6 +1,7 @@
 """The playground at `/`: one page and its few files, read once and served from memory."""
 
 import hashlib
+from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -25,16 +26,25 @@ _POLICY = (
 PATHS: MappingProxyType[str, str] = MappingProxyType(
     {"/": _PAGE, **{f"/playground/{name}": name for name in _FILES}}
 )
-"""Each path of the playground and the file that it serves; none needs a key, none holds a secret."""
+"""Each path of the playground and the file that it serves."""
 
 
-def make_router() -> APIRouter:
-    """Read the files, and make their routes."""
+@dataclass(frozen=True)
+class Playground:
+    """What the application serves, and the paths that need no key: the files hold no secret."""
+
+    router: APIRouter
+    paths: frozenset[str]
+
+
+def make_playground(*, is_on: bool) -> Playground:
+    """Read the files and make their routes, or none where the playground is off."""
     router = APIRouter(include_in_schema=False)
-    for path, name in PATHS.items():
-        serve = _StaticFile((_FOLDER / name).read_bytes(), name.rpartition(".")[2])
-        router.add_api_route(path, serve.answer, methods=["GET", "HEAD"])
-    return router
+    files_by_path = PATHS if is_on else {}
+    for path, name in files_by_path.items():
+        file = _StaticFile((_FOLDER / name).read_bytes(), name.rpartition(".")[2])
+        router.add_api_route(path, file.answer, methods=["GET", "HEAD"])
+    return Playground(router, frozenset(files_by_path))
 
 
 class _StaticFile:

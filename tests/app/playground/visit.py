@@ -1,5 +1,6 @@
 """A visit to the playground: nothing may go wrong unseen, and nobody else may be asked."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,8 @@ class Visit:
         context = self.browser.new_context(**options)
         context.set_default_timeout(_WAIT_MS)
         expect.set_options(timeout=_WAIT_MS)
-        context.route("**/*", self._watch)
+        context.route(re.compile(f"^(?!{re.escape(self.url)}/)"), self._refuse)
+        context.on("request", self._note)
         if script is not None:
             context.add_init_script(script)
         page = context.new_page()
@@ -46,13 +48,12 @@ class Visit:
         """Return how often the page has asked for this, say `POST /embed`."""
         return self.asked.count(request)
 
-    def _watch(self, route: Route, request: Request) -> None:
-        if not request.url.startswith(f"{self.url}/"):
-            self.problems.append(f"asked for {request.url}")
-            route.abort()
-            return
+    def _refuse(self, route: Route) -> None:
+        self.problems.append(f"asked for {route.request.url}")
+        route.abort()
+
+    def _note(self, request: Request) -> None:
         self.asked.append(f"{request.method} {urlsplit(request.url).path}")
-        route.continue_()
 
     def _hear(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):

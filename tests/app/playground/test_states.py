@@ -1,0 +1,183 @@
+"""What the page says of a service that asks for a key, has no texts or weights, is busy or gone."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.keys import ApiKeys
+from app.settings import Settings
+from tests.app.fake_embedder import FakeEmbedder
+from tests.app.gated_checkpoint import GatedCheckpoint
+from tests.app.images import plain_png
+from tests.app.playground.visit import Visit, add_images, open_view
+from tests.app.service_server import ServiceServer, run_service
+
+KEY = "hush-hush"
+IMAGES = {f"{i}.png": plain_png((i, 9, 9)) for i in range(3)}
+
+
+@pytest.fixture(scope="module")
+def random(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
+    """A service with random weights, hence without texts, that asks for a key."""
+    settings = Settings(
+        model="random:tiny-patch8-32",
+        device="cpu",
+        dtype="float32",
+        api_keys=ApiKeys.of(KEY.encode()),
+    )
+    with run_service(settings) as server:
+        server.wait_for_status("ok")
+        yield server
+
+
+def give_key(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Use key").click()
+
+
+def test_a_key_is_asked_for_used_and_kept_nowhere(visit: Visit, random: ServiceServer) -> None:
+    visit.url = random.url
+    page = visit.open()
+    form = page.locator("#key-form")
+    expect(page.get_by_label("API key")).to_be_focused()
+    expect(page.locator("#key-reason")).to_contain_text("give a valid key")
+    assert page.get_by_label("API key").get_attribute("type") == "password"
+    page.locator("#files").set_input_files(
+        [{"name": "a.png", "mimeType": "image/png", "buffer": IMAGES["0.png"]}]
+    )
+    give_key(page, "wrong")
+    expect(form).to_be_visible()
+    visit.expect_refusal(401)
+
+    give_key(page, KEY)
+    expect(form).to_be_hidden()
+    expect(page.locator("#status")).to_have_text("1 of 1 images")
+    visit.expect_refusal(400)  # which says why there are no texts
+    open_view(page, "Vectors")
+    page.get_by_label("curl", exact=True).check()
+    expect(page.locator("#code")).to_contain_text('-H "Authorization: Bearer $KEY"')
+    page.get_by_label("Python", exact=True).check()
+    expect(page.locator("#code")).to_contain_text('os.environ["KEY"]')
+    kept = "[{...localStorage}, {...sessionStorage}, document.cookie, location.href]"
+    assert KEY not in str(page.evaluate(kept)) + page.content()
+    assert page.get_by_label("API key").input_value() == ""
+    page.reload()
+    expect(form).to_be_visible()
+    visit.expect_refusal(401)
+
+
+def test_random_weights_and_lacking_texts_are_told(visit: Visit, random: ServiceServer) -> None:
+    visit.url = random.url
+    page = visit.open()
+    expect(page.locator("#random")).to_be_hidden()
+    visit.expect_refusal(401)
+    give_key(page, KEY)
+
+    expect(page.locator("#random")).to_contain_text("Random weights.")
+    expect(page.locator("#query-note")).to_have_text(
+        "no texts here: random weights are of an image tower only"
+    )
+    expect(page.get_by_role("textbox", name="Queries")).to_be_disabled()
+    visit.expect_refusal(400)
+    page.get_by_role("button", name="Draw samples").click()
+    expect(page.locator("#status")).to_have_text("12 of 12 images")
+    assert "random" not in page.locator("#gallery").inner_text()
+    assert page.get_by_role("textbox", name="Queries").input_value() == ""
+
+
+def test_a_trained_model_has_no_banner(visit: Visit, service: ServiceServer) -> None:
+    page = visit.open()
+    model = service.client.get("/v1/models").json()["data"][0]["id"]
+    expect(page.locator("#model")).to_have_text(f"{model} · 32 numbers · float32 on cpu")
+    expect(page.locator("#random")).to_be_hidden()
+    expect(page.get_by_role("textbox", name="Queries")).to_be_enabled()
+
+
+@pytest.fixture
+def slow(visit: Visit) -> Iterator[tuple[ServiceServer, FakeEmbedder]]:
+    """A service whose model waits for the test, and which lets one image wait."""
+    embedder = FakeEmbedder(max_batch_size=1)
+    with run_service(Settings(queue_images=1), embedder) as server:
+        visit.url = server.url
+        try:
+            yield server, embedder
+        finally:
+            embedder.gate.set()
+
+
+def test_a_busy_service_is_asked_again(
+    visit: Visit, slow: tuple[ServiceServer, FakeEmbedder]
+) -> None:
+    server, embedder = slow
+    page = visit.open()
+    embedder.gate.clear()
+    first = {"content": IMAGES["0.png"], "timeout": 60}
+    other = threading.Thread(target=server.client.post, args=["/embed"], kwargs=first)
+    other.start()
+    embedder.wait_until_entered()
+    page.locator("#files").set_input_files(
+        [{"name": "a.png", "mimeType": "image/png", "buffer": IMAGES["1.png"]}]
+    )
+    expect(page.locator("#status")).to_contain_text("too many images are waiting")
+    expect(page.locator("#status")).to_contain_text("trying again in")
+    expect(page.get_by_role("progressbar", name="Images embedded")).to_be_visible()
+    embedder.gate.set()
+    other.join()
+    expect(page.locator("#status")).to_have_text("1 of 1 images")
+    expect(page.locator("#gallery .error")).to_have_count(0)
+    visit.expect_refusal(429)
+    visit.expect_refusal(400)  # no texts here
+
+
+def test_progress_is_shown_and_work_can_be_stopped(
+    visit: Visit, slow: tuple[ServiceServer, FakeEmbedder]
+) -> None:
+    _, embedder = slow
+    page = visit.open()
+    add_images(page, {"done.png": plain_png((1, 1, 1))})
+    embedder.gate.clear()
+    page.locator("#files").set_input_files(
+        [
+            {"name": name, "mimeType": "image/png", "buffer": content}
+            for name, content in IMAGES.items()
+        ]
+    )
+    expect(page.locator("#status")).to_have_text("1 of 4 images")
+    bar = page.locator("#progress progress")
+    assert bar.evaluate("bar => [bar.value, bar.max]") == [1, 4]
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#gallery .error")).to_have_text(["stopped"] * 3)
+    expect(page.locator("#progress")).to_be_hidden()
+    embedder.gate.set()
+    add_images(page, {"later.png": plain_png((2, 2, 2))})
+    expect(page.locator("#status")).to_have_text("5 of 5 images, 3 not taken")
+    visit.expect_refusal(400)  # no texts here
+
+
+def test_a_loading_service_is_waited_for(visit: Visit, checkpoint: Path, tmp_path: Path) -> None:
+    gated = GatedCheckpoint(checkpoint, tmp_path / "gated")
+    settings = Settings(model=str(gated.folder), device="cpu", dtype="float32")
+    with run_service(settings) as server:
+        visit.url = server.url
+        page = visit.open()
+        add = [{"name": "early.png", "mimeType": "image/png", "buffer": IMAGES["0.png"]}]
+        page.locator("#files").set_input_files(add)  # type: ignore[arg-type]
+        expect(page.locator("#status")).to_contain_text("trying again in")
+        gated.open()
+        expect(page.locator("#status")).to_have_text("1 of 1 images")
+    visit.expect_refusal(503)
+
+
+def test_a_service_that_is_gone_is_told_of(visit: Visit) -> None:
+    with run_service(Settings(), FakeEmbedder()) as server:
+        visit.url = server.url
+        page = visit.open()
+        expect(page.locator("#query-note")).not_to_be_empty()
+    add_images(page, {"late.png": IMAGES["0.png"]})
+    expect(page.locator("#gallery .error")).to_have_text(["The service does not answer."])
+    visit.expect_refusal(400)  # no texts here
+    assert visit.problems == ["Failed to load resource: net::ERR_CONNECTION_REFUSED"]
+    visit.problems.clear()
