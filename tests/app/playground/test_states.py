@@ -12,7 +12,7 @@ from app.settings import Settings
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.gated_checkpoint import GatedCheckpoint
 from tests.app.images import plain_png
-from tests.app.playground.visit import Visit, add_images, open_view
+from tests.app.playground.visit import Visit, add_images, open_view, pick_files
 from tests.app.service_server import ServiceServer, run_service
 
 KEY = "hush-hush"
@@ -45,9 +45,7 @@ def test_a_key_is_asked_for_used_and_kept_nowhere(visit: Visit, random: ServiceS
     expect(page.get_by_label("API key")).to_be_focused()
     expect(page.locator("#key-reason")).to_contain_text("give a valid key")
     assert page.get_by_label("API key").get_attribute("type") == "password"
-    page.locator("#files").set_input_files(
-        [{"name": "a.png", "mimeType": "image/png", "buffer": IMAGES["0.png"]}]
-    )
+    pick_files(page, {"a.png": IMAGES["0.png"]})
     give_key(page, "wrong")
     expect(form).to_be_visible()
     visit.expect_refusal(401)
@@ -118,9 +116,7 @@ def test_a_busy_service_is_asked_again(
     other = threading.Thread(target=server.client.post, args=["/embed"], kwargs=first)
     other.start()
     embedder.wait_until_entered()
-    page.locator("#files").set_input_files(
-        [{"name": "a.png", "mimeType": "image/png", "buffer": IMAGES["1.png"]}]
-    )
+    pick_files(page, {"a.png": IMAGES["1.png"]})
     expect(page.locator("#status")).to_contain_text("too many images are waiting")
     expect(page.locator("#status")).to_contain_text("trying again in")
     expect(page.get_by_role("progressbar", name="Images embedded")).to_be_visible()
@@ -139,12 +135,7 @@ def test_progress_is_shown_and_work_can_be_stopped(
     page = visit.open()
     add_images(page, {"done.png": plain_png((1, 1, 1))})
     embedder.gate.clear()
-    page.locator("#files").set_input_files(
-        [
-            {"name": name, "mimeType": "image/png", "buffer": content}
-            for name, content in IMAGES.items()
-        ]
-    )
+    pick_files(page, IMAGES)
     expect(page.locator("#status")).to_have_text("1 of 4 images")
     bar = page.locator("#progress progress")
     assert bar.evaluate("bar => [bar.value, bar.max]") == [1, 4]
@@ -163,8 +154,7 @@ def test_a_loading_service_is_waited_for(visit: Visit, checkpoint: Path, tmp_pat
     with run_service(settings) as server:
         visit.url = server.url
         page = visit.open()
-        add = [{"name": "early.png", "mimeType": "image/png", "buffer": IMAGES["0.png"]}]
-        page.locator("#files").set_input_files(add)  # type: ignore[arg-type]
+        pick_files(page, {"early.png": IMAGES["0.png"]})
         expect(page.locator("#status")).to_contain_text("trying again in")
         gated.open()
         expect(page.locator("#status")).to_have_text("1 of 1 images")

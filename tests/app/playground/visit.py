@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
+from playwright.sync_api import (
+    Browser,
+    FilePayload,
+    Locator,
+    Page,
+    Request,
+    Route,
+    expect,
+)
 
 _WAIT_MS = 20_000
 # Chromium's own line for an answer that is no 2xx; the page has shown what it says.
@@ -63,13 +71,17 @@ class Visit:
 def add_images(page: Page, files: dict[str, bytes]) -> None:
     """Pick files, by name, and wait until each has its vector or its error."""
     before = page.locator("#gallery li").count()
-    page.locator("#files").set_input_files(
-        [
-            {"name": name, "mimeType": "image/png", "buffer": content}
-            for name, content in files.items()
-        ]
-    )
+    pick_files(page, files)
     wait_for_images(page, before + len(files))
+
+
+def pick_files(page: Page, files: dict[str, bytes]) -> None:
+    """Pick files, by name."""
+    payloads: list[FilePayload] = [
+        {"name": name, "mimeType": "image/png", "buffer": content}
+        for name, content in files.items()
+    ]
+    page.locator("#files").set_input_files(payloads)
 
 
 def wait_for_images(page: Page, count: int) -> None:
