@@ -16,7 +16,7 @@ from playwright.sync_api import (
     expect,
 )
 
-_WAIT_MS = 20_000
+_WAIT_MS = 60_000
 # Chromium's own line for an answer that is no 2xx; the page has shown what it says.
 _REFUSED = "Failed to load resource: the server responded with a status of "
 
