@@ -31,6 +31,10 @@ async function start() {
   find("model").textContent = `${id} · ${dim} numbers${pooled ? "" : ", of patches only"} · ${dtype} on ${device}`;
   find("random").hidden = pretrained;
   say("");
+  for (const radio of pooled ? [] : find("views").querySelectorAll("input")) {
+    radio.checked = radio.value === "patches"; // all that there is of this model
+    radio.disabled = !radio.checked;
+  }
   find("queries").disabled = text === null;
   if (text === null) { // the service itself says why
     await service.embedTexts([""]).catch((error) => (find("query-note").textContent = error.message));

@@ -13,7 +13,7 @@ export function toUnit(vector) {
 
 // SigLIP's probability that a text fits an image; null where the checkpoint does not say how.
 export function probability(cosine, model) {
-  if (model.logit_scale === null) return null;
+  if (model.logit_scale === null || model.logit_bias === null) return null;
   return 1 / (1 + Math.exp(-(Math.exp(model.logit_scale) * cosine + model.logit_bias)));
 }
 

@@ -118,6 +118,7 @@ def press(page: Page, key: str, until: str) -> None:
 
 def test_images_and_texts_are_given_by_keyboard(visit: Visit) -> None:
     page = visit.open()
+    page.on("filechooser", lambda _: None)  # now, for the browser takes its time to heed it
     press(page, "Tab", until="files")
     with page.expect_file_chooser():
         page.keyboard.press("Enter")

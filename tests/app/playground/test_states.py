@@ -1,5 +1,6 @@
 """What the page says of a service that asks for a key, has no texts or weights, is busy or gone."""
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,11 @@ from playwright.sync_api import Page, expect
 
 from app.keys import ApiKeys
 from app.settings import Settings
-from tests.app.fake_embedder import FakeEmbedder
+from tests.app.fake_embedder import FakeEmbedder, Headless
+from tests.app.fake_text_embedder import FakeTextEmbedder, WithoutScale
 from tests.app.gated_checkpoint import GatedCheckpoint
 from tests.app.images import plain_png
-from tests.app.playground.visit import Visit, add_images, open_view, pick_files
+from tests.app.playground.visit import Visit, add_images, open_view, pick_files, type_queries
 from tests.app.service_server import ServiceServer, run_service
 
 KEY = "hush-hush"
@@ -159,6 +161,30 @@ def test_a_loading_service_is_waited_for(visit: Visit, checkpoint: Path, tmp_pat
         gated.open()
         expect(page.locator("#status")).to_have_text("1 of 1 images")
     visit.expect_refusal(503)
+
+
+@pytest.mark.parametrize("missing", ["logit_scale", "logit_bias"])
+def test_without_scale_or_bias_there_are_cosines_only(visit: Visit, missing: str) -> None:
+    texts = WithoutScale(missing=missing)
+    with run_service(Settings(), FakeEmbedder(), texts=texts) as server:
+        visit.url = server.url
+        page = visit.open()
+        add_images(page, IMAGES)
+        type_queries(page, ["ant"])
+        scores = page.locator(".score").all_text_contents()
+    assert len(scores) == 4
+    assert all(re.fullmatch(r" cos -?\d\.\d{3}", score) for score in scores)
+
+
+def test_a_model_without_pooling_head_has_its_patches_shown(visit: Visit) -> None:
+    with run_service(Settings(), Headless(), texts=FakeTextEmbedder()) as server:
+        visit.url = server.url
+        page = visit.open()
+        expect(page.locator("#model")).to_contain_text("4 numbers, of patches only")
+        add_images(page, IMAGES)
+        expect(page.locator("#board")).to_have_attribute("aria-label", "2 by 2 patches of 0.png")
+        assert visit.count("POST /embed") == 1
+        expect(page.locator("#views input:enabled")).to_have_count(1)
 
 
 def test_a_service_that_is_gone_is_told_of(visit: Visit) -> None:
