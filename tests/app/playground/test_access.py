@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.app.images import NO_IMAGE
 from tests.app.playground.visit import (
@@ -55,7 +55,7 @@ def open_ready(page: Page, view: str) -> None:
     ids=["light", "dark", "phone"],
 )
 def test_axe_finds_nothing(visit: Visit, axe: str, options: dict[str, Any]) -> None:
-    page = visit.open(script=axe, **options)
+    page = visit.open(lambda context: context.add_init_script(axe), **options)
     find = "axe.run().then(({violations}) => violations.map(({id, nodes}) => [id, nodes[0].html]))"
 
     assert page.evaluate(find) == []
@@ -78,10 +78,12 @@ def test_nothing_is_wider_than_a_phone(visit: Visit) -> None:
     for view in VIEWS:
         open_ready(page, view)
         assert page.evaluate(width) == 360, view
-        for control in page.locator("button:visible, select:visible, label:visible").all():
-            box = control.bounding_box()
-            assert box
-            assert 0 <= box["x"] <= box["x"] + box["width"] <= 360, control
+        edges = page.locator("button, select, label, img, canvas").evaluate_all(
+            "controls => controls.map(each => each.getBoundingClientRect())"
+            ".flatMap(({left, right}) => [left, right])"
+        )
+        if view != "Heat map":  # which is scrolled in a box of its own
+            assert 0 <= min(edges) <= max(edges) <= 360
 
 
 def test_dark_is_dark(visit: Visit) -> None:
@@ -180,23 +182,3 @@ def test_images_are_dropped_and_pasted(visit: Visit) -> None:
     assert not page.evaluate(give, ["paste", "pasted.png"])
     expect(page.locator("#status")).to_have_text("2 of 2 images, 2 not taken")
     expect(page.locator("#gallery img")).to_have_count(2)
-
-
-def test_the_policy_stops_what_a_hole_would_let_in(visit: Visit) -> None:
-    page = visit.open()
-    for attack in (
-        "fetch('http://127.0.0.2:9/').catch(() => 0)",
-        "document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.2:9/'}))",
-        "document.body.setAttribute('style', 'color: red')",
-    ):
-        with page.expect_console_message(lambda message: message.type == "error") as heard:
-            page.evaluate(attack)
-        assert "Content Security Policy" in heard.value.text
-    for attack in (
-        "document.body.innerHTML = '<b>'",
-        "document.createElement('script').src = 'data:text/javascript,'",
-        "document.createElement('script').textContent = 'alert(1)'",
-    ):
-        with pytest.raises(Error, match="Trusted"):
-            page.evaluate(attack)
-    visit.problems.clear()

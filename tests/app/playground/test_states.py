@@ -1,4 +1,4 @@
-"""What the page says of a service that asks for a key, has no texts or weights, is busy or gone."""
+"""What the page says of a service that is loading, busy, gone, or has less than others."""
 
 import re
 import threading
@@ -6,86 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Route, expect
 
-from app.keys import ApiKeys
 from app.settings import Settings
 from tests.app.fake_embedder import FakeEmbedder, Headless
 from tests.app.fake_text_embedder import FakeTextEmbedder, WithoutScale
 from tests.app.gated_checkpoint import GatedCheckpoint
 from tests.app.images import plain_png
-from tests.app.playground.visit import Visit, add_images, open_view, pick_files, type_queries
+from tests.app.playground.visit import (
+    Visit,
+    add_images,
+    draw_samples,
+    open_view,
+    pick_files,
+    type_queries,
+)
 from tests.app.service_server import ServiceServer, run_service
 
-KEY = "hush-hush"
 IMAGES = {f"{i}.png": plain_png((i, 9, 9)) for i in range(3)}
-
-
-@pytest.fixture(scope="module")
-def random(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
-    """A service with random weights, hence without texts, that asks for a key."""
-    settings = Settings(
-        model="random:tiny-patch8-32",
-        device="cpu",
-        dtype="float32",
-        api_keys=ApiKeys.of(KEY.encode()),
-    )
-    with run_service(settings) as server:
-        server.wait_for_status("ok")
-        yield server
-
-
-def give_key(page: Page, key: str) -> None:
-    page.get_by_label("API key").fill(key)
-    page.get_by_role("button", name="Use key").click()
-
-
-def test_a_key_is_asked_for_used_and_kept_nowhere(visit: Visit, random: ServiceServer) -> None:
-    visit.url = random.url
-    page = visit.open()
-    form = page.locator("#key-form")
-    expect(page.get_by_label("API key")).to_be_focused()
-    expect(page.locator("#key-reason")).to_contain_text("give a valid key")
-    assert page.get_by_label("API key").get_attribute("type") == "password"
-    pick_files(page, {"a.png": IMAGES["0.png"]})
-    give_key(page, "wrong")
-    expect(form).to_be_visible()
-    visit.expect_refusal(401)
-
-    give_key(page, KEY)
-    expect(form).to_be_hidden()
-    expect(page.locator("#status")).to_have_text("1 of 1 images")
-    visit.expect_refusal(400)  # which says why there are no texts
-    open_view(page, "Vectors")
-    page.get_by_label("curl", exact=True).check()
-    expect(page.locator("#code")).to_contain_text('-H "Authorization: Bearer $KEY"')
-    page.get_by_label("Python", exact=True).check()
-    expect(page.locator("#code")).to_contain_text('os.environ["KEY"]')
-    kept = "[{...localStorage}, {...sessionStorage}, document.cookie, location.href]"
-    assert KEY not in str(page.evaluate(kept)) + page.content()
-    assert page.get_by_label("API key").input_value() == ""
-    page.reload()
-    expect(form).to_be_visible()
-    visit.expect_refusal(401)
-
-
-def test_random_weights_and_lacking_texts_are_told(visit: Visit, random: ServiceServer) -> None:
-    visit.url = random.url
-    page = visit.open()
-    expect(page.locator("#random")).to_be_hidden()
-    visit.expect_refusal(401)
-    give_key(page, KEY)
-
-    expect(page.locator("#random")).to_contain_text("Random weights.")
-    expect(page.locator("#query-note")).to_have_text(
-        "no texts here: random weights are of an image tower only"
-    )
-    expect(page.get_by_role("textbox", name="Queries")).to_be_disabled()
-    visit.expect_refusal(400)
-    page.get_by_role("button", name="Draw samples").click()
-    expect(page.locator("#status")).to_have_text("12 of 12 images")
-    assert "random" not in page.locator("#gallery").inner_text()
-    assert page.get_by_role("textbox", name="Queries").input_value() == ""
 
 
 def test_a_trained_model_has_no_banner(visit: Visit, service: ServiceServer) -> None:
@@ -185,6 +123,36 @@ def test_a_model_without_pooling_head_has_its_patches_shown(visit: Visit) -> Non
         expect(page.locator("#board")).to_have_attribute("aria-label", "2 by 2 patches of 0.png")
         assert visit.count("POST /embed") == 1
         expect(page.locator("#views input:enabled")).to_have_count(1)
+
+
+def test_behind_a_proxy_the_page_may_be_anywhere(visit: Visit, service: ServiceServer) -> None:
+    def strip(route: Route) -> None:
+        answer = route.fetch(url=route.request.url.replace("/deep/down/", "/"))
+        route.fulfill(response=answer)
+
+    visit.url = f"{service.url}/deep/down"
+    page = visit.open(lambda context: context.route("**/deep/down/**", strip))
+    draw_samples(page)
+    open_view(page, "Vectors")
+    page.get_by_label("curl", exact=True).check()
+    expect(page.locator("#code")).to_contain_text(f"curl {visit.url}/embed ")
+    assert all(request.split()[1].startswith("/deep/down/") for request in visit.asked)
+
+
+def test_vectors_of_two_models_never_meet(visit: Visit, service: ServiceServer) -> None:
+    """As when the service was started anew with another model while the page was open."""
+
+    def recall_another(route: Route) -> None:
+        model = route.fetch().json()["data"][0] | {"space": "other:0123456789ab"}
+        route.fulfill(json={"data": [model]})
+
+    page = visit.open(lambda context: context.route("**/v1/models", recall_another))
+    add_images(page, {"a.png": IMAGES["0.png"]})
+    space = service.client.get("/v1/models").json()["data"][0]["space"]
+    expect(page.locator("#gallery .error")).to_have_text([f"the space here is {space}"])
+    page.get_by_role("textbox", name="Queries").fill("ant")
+    expect(page.locator("#query-note")).to_have_text(f"the space here is {space}")
+    visit.expect_refusal(412)
 
 
 def test_a_service_that_is_gone_is_told_of(visit: Visit) -> None:

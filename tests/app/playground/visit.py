@@ -1,13 +1,14 @@
 """A visit to the playground: nothing may go wrong unseen, and nobody else may be asked."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.sync_api import (
     Browser,
+    BrowserContext,
     FilePayload,
     Locator,
     Page,
@@ -31,19 +32,20 @@ class Visit:
     asked: list[str] = field(default_factory=list)
     """Method and path of each request."""
 
-    def open(self, script: str | None = None, **options: Any) -> Page:
-        """Open the playground in a browser of its own, with a script of the test's if given."""
+    def open(
+        self, prepare: Callable[[BrowserContext], None] = lambda _: None, **options: Any
+    ) -> Page:
+        """Open the playground in a browser of its own, as it is prepared."""
         context = self.browser.new_context(**options)
         context.set_default_timeout(_WAIT_MS)
         expect.set_options(timeout=_WAIT_MS)
         context.route(re.compile(f"^(?!{re.escape(self.url)}/)"), self._refuse)
         context.on("request", self._note)
-        if script is not None:
-            context.add_init_script(script)
+        prepare(context)
         page = context.new_page()
         page.on("console", lambda message: self._hear(message.type, message.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.goto(self.url)
+        page.goto(f"{self.url}/")
         return page
 
     def expect_refusal(self, status: int) -> None:
