@@ -112,8 +112,8 @@ def press(page: Page, key: str, until: str) -> None:
         page.keyboard.press(key)
         if page.evaluate("document.activeElement.id || document.activeElement.value") == until:
             focus = "(document.activeElement.closest('label') ?? document.activeElement)"
-            outline = page.evaluate(f"getComputedStyle({focus}).outlineWidth")
-            assert outline == "3px", f"{until} shows that it has focus"
+            outline = page.evaluate(f"getComputedStyle({focus}).outlineStyle")
+            assert outline == "solid", f"{until} shows that it has focus"
             return
     raise AssertionError(f"{key} does not lead to {until}")
 
