@@ -33,7 +33,7 @@ class Visit:
     """Method and path of each request."""
 
     def open(
-        self, prepare: Callable[[BrowserContext], None] = lambda _: None, **options: Any
+        self, prepare: Callable[[BrowserContext], object] = lambda _: None, **options: Any
     ) -> Page:
         """Open the playground in a browser of its own, as it is prepared."""
         context = self.browser.new_context(**options)
