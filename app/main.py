@@ -21,6 +21,7 @@ from app.api.docs import ASKS_FOR_KEY, make_app
 from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
+from app.api.playground import make_playground
 from app.api.text_inputs import TextLimits
 from app.api.traced import add_traces
 from app.engine.embedder import StartError, load_embedder, load_text_embedder
@@ -70,6 +71,7 @@ def create_app(
 
     api_keys = settings.api_keys | settings.api_keys_file
     adapters = [ADAPTERS[name] for name in sorted(settings.adapters)]
+    playground = make_playground(is_on=settings.playground == "on")
     app = make_app(
         has_docs=settings.docs != "off",
         title="SigLIP embeddings",
@@ -102,7 +104,7 @@ def create_app(
         inflight=InflightBytes(settings.inflight_bytes),
         api_keys=api_keys,
         docs_are_open=settings.docs == "on",
-        open_paths=frozenset().union(*(adapter.paths for adapter in adapters)),
+        open_paths=playground.paths.union(*(adapter.paths for adapter in adapters)),
         cors_origins=settings.cors_origins,
     )
     if adapters:
@@ -112,7 +114,7 @@ def create_app(
         app.add_exception_handler(kind, handle_error)
     for route in (embed, embed_text, classify, embeddings, models, metrics):
         app.include_router(route.router, dependencies=[ASKS_FOR_KEY] if api_keys else None)
-    for router in (health.router, *(adapter.router for adapter in adapters)):
+    for router in (health.router, playground.router, *(adapter.router for adapter in adapters)):
         app.include_router(router)
     return app
 

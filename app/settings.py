@@ -156,6 +156,9 @@ class Settings(BaseSettings):
         "on",
         description="/docs and /openapi.json: on: open to all; key: asked for a key; off: absent",
     )
+    playground: Literal["on", "off"] = Field(
+        "on", description="/, a page to try the service in a browser: on: open to all; off: absent"
+    )
     adapters: Annotated[
         frozenset[AdapterName], NoDecode, BeforeValidator(_split_commas_or_none)
     ] = Field(

@@ -1,4 +1,4 @@
-"""The pages that tell people and machines how to use the service, and `/`, which leads to them."""
+"""The pages that tell people and machines how to use the service."""
 
 from typing import Any
 
@@ -7,15 +7,13 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
-from starlette.requests import Request
-from starlette.responses import RedirectResponse
 
 _STATIC = "/static-offline-docs"
 # The framework's own exports paths, query strings and hosts; app/api/traced.py none of them.
 _NO_TELEMETRY = TelemetryConfig(
     tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False
 )
-_PATHS = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 
 ASKS_FOR_KEY = Security(
     HTTPBearer(
@@ -36,12 +34,7 @@ def make_app(*, has_docs: bool, **about: Any) -> FastAPI:
     if not has_docs:
         return FastAPI(openapi_url=None, **about)
     app = FastAPIOffline(static_url=_STATIC, **about)
-    app.add_api_route("/", _lead_to_docs, include_in_schema=False)
     for route in app.routes:
         if isinstance(route, APIRoute):
             route.methods = {"GET", "HEAD"}  # as Starlette's own routes have it
     return app
-
-
-async def _lead_to_docs(request: Request) -> RedirectResponse:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

@@ -54,6 +54,11 @@ class ModelDescription(BaseModel):
         "texts are taken.",
         examples=[64],
     )
+    logit_scale: float | None = Field(
+        description="With `logit_bias`, what makes a probability of an image's cosine to a text: "
+        "sigmoid(exp(logit_scale) * cosine + logit_bias). Null where the checkpoint has none.",
+    )
+    logit_bias: float | None
     dtype: str = Field(examples=["bfloat16"])
     device: str = Field(examples=["cuda:0"])
     pretrained: bool = Field(description="False for random weights, whose vectors mean nothing.")
@@ -106,6 +111,8 @@ def _describe(context: ApiContext) -> ModelDescription:
             "patches": info.max_patches,
             "text_space": text_info.text_space if text_info else None,
             "text": text_info.max_tokens if text_info else None,
+            "logit_scale": text_info.logit_scale if text_info else None,
+            "logit_bias": text_info.logit_bias if text_info else None,
             "limits": Limits(
                 images=limits.max_images,
                 image_bytes=limits.max_image_bytes,

@@ -6,7 +6,7 @@ shades of red make it fail.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -144,6 +144,14 @@ class FakeEmbedder:
     def wait_until_entered(self) -> None:
         """Wait until one more batch has begun."""
         assert self.entered.acquire(timeout=_WAIT_S), "no batch has begun"
+
+
+class Headless(FakeEmbedder):
+    """The fake as a model without pooling head."""
+
+    @property
+    def info(self) -> ModelInfo:
+        return replace(super().info, pooled=False)
 
 
 def expected_pooled(colour: tuple[int, int, int]) -> list[float]:

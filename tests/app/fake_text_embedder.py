@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,18 @@ class SoundTexts(FakeTextEmbedder):
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         return super().tokenize([text.lstrip(RAISES + GIVES_NAN) for text in texts])
+
+
+@dataclass
+class WithoutScale(FakeTextEmbedder):
+    """A text side whose checkpoint lacks one of the two numbers that make scores."""
+
+    missing: str = field(default="logit_bias", kw_only=True)
+
+    @property
+    def info(self) -> TextInfo:
+        changes: dict[str, Any] = {self.missing: None}
+        return replace(super().info, **changes)
 
 
 def expected_text_vector(text: str) -> list[float]:

@@ -54,6 +54,7 @@ def test_every_setting_can_be_set_and_has_a_description() -> None:
         ("SIGLIP_ADAPTERS_OPEN", "on", "adapters_open", True),
         ("SIGLIP_DOCS", "key", "docs", "key"),
         ("SIGLIP_DOCS", "off", "docs", "off"),
+        ("SIGLIP_PLAYGROUND", "off", "playground", "off"),
         ("SIGLIP_CORS_ORIGINS", "", "cors_origins", frozenset()),
         ("SIGLIP_CORS_ORIGINS", "*", "cors_origins", frozenset({"*"})),
         (
@@ -91,6 +92,7 @@ def test_a_variable_sets_its_field(
         ("SIGLIP_MAX_WAIT_MS", "-1"),
         ("SIGLIP_HOST", ""),
         ("SIGLIP_PORT", "65536"),
+        ("SIGLIP_PLAYGROUND", "key"),
         ("SIGLIP_PORT", "http"),
         ("SIGLIP_MAX_IMAGES", "0"),
         ("SIGLIP_MAX_PIXELS", "0"),

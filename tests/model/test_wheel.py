@@ -1,4 +1,4 @@
-"""The wheel: type checkers of others find our types in it."""
+"""The wheel: type checkers of others find our types in it, and the service its page."""
 
 import shutil
 import subprocess
@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
+from app.api import playground
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_wheel_holds_the_markers_of_typed_packages(tmp_path: Path) -> None:
+def test_the_wheel_holds_what_is_no_python(tmp_path: Path) -> None:
     for package in ("app", "model"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
@@ -20,3 +22,4 @@ def test_the_wheel_holds_the_markers_of_typed_packages(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(ZipFile(wheel).namelist())
     assert {"app/py.typed", "model/py.typed", "model/pretrained.py"} <= packed
+    assert {f"app/playground/{name}" for name in playground.PATHS.values()} <= packed

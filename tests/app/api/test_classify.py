@@ -4,21 +4,20 @@ import base64
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from app.engine.protocol import ModelInfo, TextInfo
 from app.settings import Settings
 from tests.app.answers import check_error
-from tests.app.fake_embedder import SPACE, FakeEmbedder, expected_pooled
+from tests.app.fake_embedder import SPACE, FakeEmbedder, Headless, expected_pooled
 from tests.app.fake_text_embedder import (
     RAISES,
     TEXT_SPACE,
     FakeTextEmbedder,
+    WithoutScale,
     expected_text_vector,
 )
 from tests.app.images import plain_png
@@ -352,18 +351,6 @@ def test_a_service_without_texts_says_so() -> None:
     assert "image tower" in refused(answer, 400, "text_disabled", None)
 
 
-@dataclass
-class WithoutScale(FakeTextEmbedder):
-    """A text side whose checkpoint lacks one of the two numbers that make scores."""
-
-    missing: str = field(default="logit_bias", kw_only=True)
-
-    @property
-    def info(self) -> TextInfo:
-        changes: dict[str, Any] = {self.missing: None}
-        return replace(super().info, **changes)
-
-
 @pytest.mark.parametrize("missing", ["logit_scale", "logit_bias"])
 def test_without_scale_or_bias_there_are_cosines_only(missing: str) -> None:
     with run_service(Settings(), FakeEmbedder(), texts=WithoutScale(missing=missing)) as service:
@@ -373,12 +360,6 @@ def test_without_scale_or_bias_there_are_cosines_only(missing: str) -> None:
             assert "scoring=cosine" in message
         answer = post(service, {"labels": ["cat"], "scoring": "cosine"})
     assert len(labels_of(answer)) == 1
-
-
-class Headless(FakeEmbedder):
-    @property
-    def info(self) -> ModelInfo:
-        return replace(super().info, pooled=False)
 
 
 def test_a_model_without_pooling_head_cannot_compare() -> None:

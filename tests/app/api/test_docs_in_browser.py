@@ -1,52 +1,30 @@
-"""The page /docs in Chromium, as a person uses it: what its button sends is embedded.
+"""The page /docs in Chromium, as a person uses it: what its button sends is embedded."""
 
-Without Chromium the test is skipped; with REQUIRE_CHROMIUM=1 it fails instead.
-"""
-
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
 from app.api.adapters import ADAPTERS
 from app.settings import Settings
 from tests.app.api.conftest import KEY
+from tests.app.chromium import run_chromium
 from tests.app.images import encode, plain_png, scene
 from tests.app.service_server import ServiceServer, run_service
 from tests.text_reference import write_full_checkpoint
 from tests.tokenizer_files import write_siglip_tokenizer
 
 IMAGES = {"a.png": plain_png((10, 20, 30)), "b.jpg": encode(scene(0), "JPEG")}
-# No display, no rights to shed, no talk with anybody but the service.
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-_WAIT_MS = 30_000
 # How many files a form of a body takes here.
 FILES = {"multipart/form-data": 2, "image/*": 1, "application/octet-stream": 1}
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page() -> Iterator[Page]:
     """A page of a browser that was never used."""
-    chromium = shutil.which("chromium")
-    if chromium is None and os.environ.get("REQUIRE_CHROMIUM") == "1":
-        pytest.fail("REQUIRE_CHROMIUM=1, but there is no chromium")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    profile = tmp_path_factory.mktemp("chromium")
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch_persistent_context(
-            profile, executable_path=chromium, args=FLAGS, timeout=_WAIT_MS
-        ) as browser,
-    ):
-        browser.set_default_timeout(_WAIT_MS)
-        yield browser.pages[0]
+    with run_chromium() as browser:
+        yield browser.new_page()
 
 
 def open_route(page: Page, path: str) -> Locator:

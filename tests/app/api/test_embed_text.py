@@ -201,6 +201,7 @@ def test_models_and_health_tell_of_texts(service: ServiceServer) -> None:
     health = service.client.get("/healthz").json()
 
     assert (model["text"], model["text_space"]) == (8, TEXT_SPACE)
+    assert (model["logit_scale"], model["logit_bias"]) == (1.0, -1.0)
     assert (model["limits"]["texts"], model["limits"]["text_bytes"]) == (4, 32)
     assert health["text_space"] == TEXT_SPACE
     assert health["queue"]["texts"] == 0

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api import playground
 from app.keys import ApiKeys
 from app.settings import Settings
 from tests.adversarial.raw_client import connect, head
@@ -17,7 +18,7 @@ from tests.app.service_server import ServiceServer, run_service
 PNG = plain_png((10, 20, 30))
 PROBES = ["/healthz", "/readyz", "/livez"]
 # A browser sends no key for a page, nor for the files of one; they hold nothing of anybody's.
-DOCS = ["/", "/docs", "/redoc", "/docs/oauth2-redirect", "/openapi.json"]
+DOCS = ["/docs", "/redoc", "/docs/oauth2-redirect", "/openapi.json"]
 STATIC = "/static-offline-docs"
 UNKNOWN = [
     *("/no", "/v1/nothing", "/embed/", "/healthz/", "//livez", "/livez/../metrics", "/LIVEZ", "*"),
@@ -31,6 +32,7 @@ UNKNOWN = [
         "/openapi.json/",
         "/DOCS",
     ),
+    *("/playground", "/playground/", "/playground/x", "/playground/../metrics"),
     *(STATIC, f"{STATIC}x", f"/x{STATIC}/favicon.png", "/metrics/../docs", "/metrics?/docs"),
 ]
 KEY = {"Authorization": "Bearer hush-two"}
@@ -62,11 +64,12 @@ def all_paths(routes: Iterable[Any]) -> Iterator[str]:
             yield route.path
 
 
-def test_every_route_but_the_probes_and_the_docs_is_shut(locked: ServiceServer) -> None:
+def test_every_route_but_the_probes_and_the_pages_is_shut(locked: ServiceServer) -> None:
     paths = set(all_paths(locked.app.routes))
-    assert paths > {"/embed", "/v1/models", "/metrics", *PROBES, *DOCS}
+    is_open = {*PROBES, *DOCS, *playground.PATHS}
+    assert paths > {"/embed", "/v1/models", "/metrics", *is_open}
 
-    for path in sorted(paths - set(PROBES) - set(DOCS)):
+    for path in sorted(paths - is_open):
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "ODD"):
             answer = locked.client.request(method, path)
             assert answer.status_code == 401, (method, path)
@@ -85,10 +88,10 @@ def test_probes_are_open(locked: ServiceServer, path: str) -> None:
     assert locked.client.head(path).status_code == 200
 
 
-@pytest.mark.parametrize("path", [*DOCS, f"{STATIC}/swagger-ui.css"])
+@pytest.mark.parametrize("path", [*DOCS, f"{STATIC}/swagger-ui.css", *playground.PATHS])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer hush"}])
-def test_docs_are_open(locked: ServiceServer, path: str, headers: dict[str, str]) -> None:
-    assert locked.client.get(path, headers=headers).status_code == (307 if path == "/" else 200)
+def test_pages_are_open(locked: ServiceServer, path: str, headers: dict[str, str]) -> None:
+    assert locked.client.get(path, headers=headers).status_code == 200
     check_error(locked.client.post(path, headers=headers), 405, "method_not_allowed")
 
 

@@ -26,6 +26,8 @@ FAKE = {
     "space": SPACE,
     "text_space": None,
     "text": None,
+    "logit_scale": None,
+    "logit_bias": None,
     "dtype": "float32",
     "device": "cpu",
     "pretrained": True,
