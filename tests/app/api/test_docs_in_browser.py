@@ -67,7 +67,7 @@ def test_what_is_tried_out_is_embedded(locked: ServiceServer, page: Page, tmp_pa
     for name, content in IMAGES.items():
         (tmp_path / name).write_bytes(content)
     png, jpeg = (tmp_path / name for name in IMAGES)
-    page.goto(locked.url)  # which leads there
+    page.goto(f"{locked.url}/docs")
     embed = open_route(page, "/embed")
 
     choose(embed, "application/json", [])  # the example that the page holds: two images

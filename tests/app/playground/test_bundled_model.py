@@ -35,7 +35,7 @@ def test_every_drawing_is_the_best_for_its_own_caption(
     type_queries(page, ["a star", "a dog"])
     rows = page.locator("#images-for-texts section")
     percents = [
-        [float(text.partition(" ")[0]) for text in row.locator(".score").all_text_contents()]
+        [float(text.removeprefix("< ").partition(" ")[0]) for text in row.locator(".score").all_text_contents()]
         for row in rows.all()
     ]
     open_view(page, "Patches")
