@@ -1,0 +1,95 @@
+"""A cluster: one of this machine alone, for as long as it is needed, or one that is there."""
+
+import logging
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import ray
+
+from app.engine.protocol import StartError
+
+# Vectors and requests go past Ray's own store, or are small; its default is a third of the memory.
+_STORE_BYTES = 100_000_000
+# Of shares such as 0.1, ten of which are a whole.
+_ROUNDING = 1e-6
+
+
+@contextmanager
+def joined_cluster(address: str | None, folder: Path) -> Iterator[None]:
+    """Be part of the cluster at `address`, or without one start and end one whose files lie here.
+
+    Raises `StartError`.
+    """
+    own = {
+        "include_dashboard": False,
+        "object_store_memory": _STORE_BYTES,
+        "_temp_dir": str(folder),
+    }
+    try:
+        ray.init(
+            address=address or "local",
+            logging_level=logging.WARNING,
+            **({} if address else own),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StartError(f"Ray cannot be reached: {error}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if not address:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def cluster_address() -> str:
+    """Return where others can join this cluster."""
+    address: str = ray.get_runtime_context().gcs_address
+    return address
+
+
+def share_of(actors: int, cpus: float | None, gpus: float | None) -> "Share":
+    """Return what each actor gets: what is given, else an equal part of all there is.
+
+    Raises `StartError` for what has no room, which Ray would wait for in silence.
+    """
+    if gpus is None:
+        per_gpu = math.ceil(actors / max(_total("GPU"), 1))
+        gpus = math.floor(100 / per_gpu) / 100 if _total("GPU") else 0
+    most = max(1, int(_total("CPU") / actors))
+    tried = [cpus] if cpus is not None else range(most, 0, -1)
+    for each in tried:
+        if _places(each, gpus) >= actors:
+            return Share(each, gpus)
+    raise StartError(
+        f"there is no room for {actors} with {tried[-1]:g} CPUs and {gpus:g} GPUs each: the cluster"
+        f" has {_total('CPU'):g} CPUs and {_total('GPU'):g} GPUs"
+    )
+
+
+class Share(NamedTuple):
+    """What one actor is given of a machine."""
+
+    cpus: float
+    gpus: float
+
+
+def _total(resource: str) -> float:
+    total: float = ray.cluster_resources().get(resource, 0)
+    return total
+
+
+def _places(cpus: float, gpus: float) -> int:
+    """Return how many actors fit, each whole on one machine."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(
+        min(
+            int((node.get(name, 0) + _ROUNDING) / each)
+            for name, each in (("CPU", cpus), ("GPU", gpus))
+            if each
+        )
+        for node in alive
+    )

@@ -1,0 +1,42 @@
+"""How commands come to Ray, which is an extra and reads its variables when it is imported."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from app import exit_codes
+from app.scale.variables import set_serve_variables, set_variables
+from app.settings import Settings
+
+
+def launch_replicas(
+    settings: Settings,
+    replicas: int,
+    cpus: float | None,
+    gpus: float | None,
+    address: str | None,
+) -> int:
+    """Serve with Ray Serve and return the exit code; raises `StartError`."""
+    folder = _prepare()
+    set_serve_variables(folder, settings.drain_delay_s)
+    try:
+        from app.scale.serving import Scale, serve_on_ray
+    except ModuleNotFoundError as error:
+        _ask_to_install(error)
+    return serve_on_ray(settings, Scale(replicas, cpus, gpus, address), folder)
+
+
+def _prepare() -> Path:
+    """Return a folder of this user's own, with a short name: sockets' names are limited."""
+    set_variables()
+    return Path(tempfile.mkdtemp(prefix="ray-"))
+
+
+def _ask_to_install(error: ModuleNotFoundError) -> NoReturn:
+    if (error.name or "").partition(".")[0] != "ray":
+        raise error
+    print("--ray needs Ray, which is an extra: pip install '.[ray]'", file=sys.stderr)
+    raise typer.Exit(exit_codes.BAD_SETTINGS) from None
