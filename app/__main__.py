@@ -138,7 +138,7 @@ def _serve_on_ray(
         code = launch_replicas(settings, replicas, cpus, gpus, address)
     except StartError as error:
         fail_to_start(error)
-    raise typer.Exit(code)
+    exit_at_once(code)  # nothing is left to wait for, and Ray's threads take seconds
 
 
 cli.command()(embed)

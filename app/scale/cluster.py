@@ -3,17 +3,24 @@
 import logging
 import math
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import ray
 
 from app.engine.protocol import StartError
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end a command."""
+
 # Vectors and requests go past Ray's own store, or are small; its default is a third of the memory.
 _STORE_BYTES = 100_000_000
+_REMOVALS = 20
+_REMOVE_EVERY_S = 0.25
 # Of shares such as 0.1, ten of which are a whole.
 _ROUNDING = 1e-6
 
@@ -22,7 +29,7 @@ _ROUNDING = 1e-6
 def joined_cluster(address: str | None, folder: Path) -> Iterator[None]:
     """Be part of the cluster at `address`, or without one start and end one whose files lie here.
 
-    Raises `StartError`.
+    A signal to end leaves the block by `SystemExit`. Raises `StartError`.
     """
     own = {
         "include_dashboard": False,
@@ -35,14 +42,27 @@ def joined_cluster(address: str | None, folder: Path) -> Iterator[None]:
             logging_level=logging.WARNING,
             **({} if address else own),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StartError(f"Ray cannot be reached: {error}") from None
-    try:
+        for number in ENDING:  # Ray has set its own
+            signal.signal(number, _leave)
         yield
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        raise StartError(f"Ray does not answer: {error}") from None
     finally:
         ray.shutdown()
-        if not address:
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which processes that are ending may still write."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVE_EVERY_S)
 
 
 def cluster_address() -> str:

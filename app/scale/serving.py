@@ -7,6 +7,7 @@ replica all is as in a single process: its own queue, batches, limits and answer
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,8 +26,10 @@ from app.engine.protocol import StartError
 from app.environment import exit_at_once
 from app.main import create_app, load_towers
 from app.observe.logs import configure_logs
-from app.scale.cluster import Share, cluster_address, joined_cluster, share_of
+from app.scale.balancer import end_balancers
+from app.scale.cluster import ENDING, Share, cluster_address, joined_cluster, share_of
 from app.settings import Settings
+from app.wire.listeners import open_listeners
 from app.wire.open_files import allow_connections
 
 _log = structlog.get_logger(__name__)
@@ -73,6 +76,9 @@ def serve_on_ray(settings: Settings, scale: Scale, folder: Path) -> int:
     On a cluster that is there the application is started, or replaced replica by replica, and stays
     when this returns. Raises `StartError`.
     """
+    if not scale.address:
+        for listener in open_listeners(settings.host, settings.port):  # told now, not by HAProxy
+            listener.close()
     with joined_cluster(scale.address, folder):
         gpus = 0 if settings.device == "cpu" else scale.gpus
         share = share_of(scale.replicas, scale.cpus, gpus)
@@ -81,6 +87,8 @@ def serve_on_ray(settings: Settings, scale: Scale, folder: Path) -> int:
             return 0
         code = _wait_for_signal()
         with _ended_within(settings.drain_delay_s + settings.grace_s + _LAST_S):
+            time.sleep(settings.drain_delay_s)
+            end_balancers(folder, settings.grace_s)
             serve.shutdown()
         return code
 
@@ -148,21 +156,21 @@ def _log_options(settings: Settings) -> dict[str, Any]:
 
 
 def _wait_for_signal() -> int:
-    """Wait, and watch; return 0 after a signal, else the code of an engine that is lost."""
+    """Wait, and watch; return 0 after a signal, else the code of an engine that is lost.
+
+    A second signal is not waited for any more.
+    """
     ended = threading.Event()
-    before = [signal.signal(number, lambda *_: ended.set()) for number in _SIGNALS]
+    before = [signal.signal(number, lambda *_: ended.set()) for number in ENDING]
     try:
         while not ended.wait(_LOOK_EVERY_S):
             if not _is_running():
                 return exit_codes.ENGINE_LOST
     finally:
-        for number, handler in zip(_SIGNALS, before, strict=True):
+        for number, handler in zip(ENDING, before, strict=True):
             signal.signal(number, handler)
     _log.info("draining")
     return 0
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -179,5 +187,5 @@ def _ended_within(seconds: float) -> Iterator[None]:
 
 def _is_running() -> bool:
     with suppress(RayServeException, KeyError):
-        return serve.status().applications[_APPLICATION].status != "DEPLOY_FAILED"
+        return bool(serve.status().applications[_APPLICATION].status != "DEPLOY_FAILED")
     return False

@@ -14,7 +14,10 @@ _LEAST_DRAIN_S = 5.0
 _FOR_ALL: Mapping[str, str] = MappingProxyType(
     {
         "RAY_USAGE_STATS_ENABLED": "0",  # it would tell others of each start
-        "RAY_AUTH_MODE": "token",  # else whoever reaches one of its ports runs code; ~/.ray/auth_token
+        # Else whoever reaches one of its ports runs code. The token is in ~/.ray/auth_token.
+        "RAY_AUTH_MODE": "token",
+        "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # SIGTERM is no failure
+        "RAY_worker_niceness": "0",  # at its 15 a replica gets what other processes leave
         "RAY_DEDUP_LOGS": "0",  # or lines are left out that say the same of two requests
         "RAY_COLOR_PREFIX": "0",
         "RAY_TQDM": "0",
@@ -43,6 +46,7 @@ def set_serve_variables(folder: Path, drain_delay_s: float) -> None:
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(
                 max(drain_delay_s, _LEAST_DRAIN_S)
             ),
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes over the 5 s
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),

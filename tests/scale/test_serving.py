@@ -3,9 +3,11 @@
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from app.settings import Settings
@@ -14,7 +16,9 @@ from tests.app.service_server import run_service
 from tests.reference import ReferenceCheckpoint
 from tests.scale.replicas import RayService, asked, run_on_ray, wait_for
 
-CLIENTS = 6
+pytestmark = pytest.mark.timeout(600)  # Ray takes its time, on a busy machine much of it
+
+CLIENTS = 4
 IMAGE = encode(scene(1))
 
 
@@ -28,7 +32,6 @@ def service(
         yield running
 
 
-@pytest.mark.timeout(240)
 def test_vectors_are_those_of_a_single_process(
     service: RayService, tiny_checkpoint: ReferenceCheckpoint
 ) -> None:
@@ -43,8 +46,8 @@ def test_vectors_are_those_of_a_single_process(
     got = [_embed(service.url, body) for body in bodies]
 
     assert {answer["space"] for answer in got} == {expected[0]["space"]}
-    vectors = [np.array([one["data"][0]["embedding"] for one in all_]) for all_ in (got, expected)]
-    np.testing.assert_allclose(*vectors, rtol=1e-4, atol=1e-6)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(_vector(ours), _vector(theirs), rtol=1e-4, atol=1e-6)
 
 
 def test_each_replica_serves_and_shows_its_own_metrics(service: RayService) -> None:
@@ -65,7 +68,6 @@ def test_an_error_has_the_shape_of_the_contract(service: RayService) -> None:
     assert answer.json()["error"]["code"] == "unsupported_image_format"
 
 
-@pytest.mark.timeout(240)
 def test_a_killed_replica_loses_what_it_had_and_is_replaced(service: RayService) -> None:
     before = service.replicas
     assert len(before) == 2
@@ -79,7 +81,6 @@ def test_a_killed_replica_loses_what_it_had_and_is_replaced(service: RayService)
     assert len(load.lost) <= CLIENTS  # each has one request at a time
 
 
-@pytest.mark.timeout(240)
 def test_a_rolling_redeploy_loses_nothing(service: RayService) -> None:
     before = service.replicas
 
@@ -92,12 +93,16 @@ def test_a_rolling_redeploy_loses_nothing(service: RayService) -> None:
     assert load.lost == []
 
 
-def _embed(url: str, body: bytes) -> dict[str, object]:
+def _embed(url: str, body: bytes) -> dict[str, Any]:
     headers = {"content-type": "image/png"}
     answer = httpx.post(f"{url}/embed", content=body, headers=headers, trust_env=False)
     assert answer.status_code == 200, answer.text
-    found: dict[str, object] = answer.json()
+    found: dict[str, Any] = answer.json()
     return found
+
+
+def _vector(answer: dict[str, Any]) -> npt.NDArray[np.float64]:
+    return np.array(answer["data"][0]["embedding"])
 
 
 def _embedded(metrics: str) -> float:
@@ -114,5 +119,5 @@ def test_what_was_accepted_is_finished_at_the_end(service: RayService) -> None:
     with asked(service.url, IMAGE, CLIENTS) as load:
         wait_for(lambda: load.answered > 50, "answers", service.process)
         service.process.terminate()
-        assert service.process.wait(60) == 0
+        assert service.process.wait(120) == 0
     assert all("ConnectError" in lost for lost in load.lost), set(load.lost)
