@@ -50,7 +50,7 @@ test-recipes: $(VENV)/.recipes
 	$(BIN)/python -m pytest tests/recipes -m recipes
 
 test-ray: $(VENV)/.ray
-	timeout 900 $(BIN)/python -m pytest tests/scale -m ray
+	timeout 1800 $(BIN)/python -m pytest tests/scale -m ray
 
 test-docker: install
 	$(BIN)/python -m pytest tests/docker -m docker -raP

@@ -26,15 +26,17 @@ _ROUNDING = 1e-6
 
 
 @contextmanager
-def joined_cluster(address: str | None, folder: Path) -> Iterator[None]:
+def joined_cluster(address: str | None, folder: Path, cpus: int | None = None) -> Iterator[None]:
     """Be part of the cluster at `address`, or without one start and end one whose files lie here.
 
-    A signal to end leaves the block by `SystemExit`. Raises `StartError`.
+    Such a one has `cpus` to give, or as many as the machine has. A signal to end leaves the block
+    by `SystemExit`. Raises `StartError`.
     """
     own = {
         "include_dashboard": False,
         "object_store_memory": _STORE_BYTES,
         "_temp_dir": str(folder),
+        "num_cpus": cpus,
     }
     try:
         ray.init(
@@ -71,22 +73,24 @@ def cluster_address() -> str:
     return address
 
 
-def share_of(actors: int, cpus: float | None, gpus: float | None) -> "Share":
+def share_of(actors: int, cpus: float | None, gpus: float | None, reserved: int = 0) -> "Share":
     """Return what each actor gets: what is given, else an equal part of all there is.
 
-    Raises `StartError` for what has no room, which Ray would wait for in silence.
+    So many CPUs are `reserved` for others. Raises `StartError` for what has no room, which Ray
+    would wait for in silence.
     """
     if gpus is None:
         per_gpu = math.ceil(actors / max(_total("GPU"), 1))
         gpus = math.floor(100 / per_gpu) / 100 if _total("GPU") else 0
-    most = max(1, int(_total("CPU") / actors))
-    tried = [cpus] if cpus is not None else range(most, 0, -1)
+    left = _total("CPU") - reserved
+    tried = [cpus] if cpus is not None else range(max(1, int(left / actors)), 0, -1)
     for each in tried:
-        if _places(each, gpus) >= actors:
+        if actors * each <= left and _places(each, gpus) >= actors:
             return Share(each, gpus)
     raise StartError(
         f"there is no room for {actors} with {tried[-1]:g} CPUs and {gpus:g} GPUs each: the cluster"
-        f" has {_total('CPU'):g} CPUs and {_total('GPU'):g} GPUs"
+        f" has {_total('CPU'):g} CPUs, {reserved} of them for other work, and {_total('GPU'):g}"
+        " GPUs"
     )
 
 

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from app import exit_codes
+from app.scale.request import ScaleRequest
 from app.scale.variables import set_serve_variables, set_variables
 from app.settings import Settings
 
@@ -27,6 +28,16 @@ def launch_replicas(
     except ModuleNotFoundError as error:
         _ask_to_install(error)
     return serve_on_ray(settings, Scale(replicas, cpus, gpus, address), folder)
+
+
+def launch_bulk(request: ScaleRequest, settings: Settings) -> int:
+    """Embed files with Ray Data and return the exit code; raises `BulkError`, `StartError`."""
+    folder = _prepare()
+    try:
+        from app.scale.embedding import embed_on_ray
+    except ModuleNotFoundError as error:
+        _ask_to_install(error)
+    return embed_on_ray(request, settings, folder)
 
 
 def _prepare() -> Path:

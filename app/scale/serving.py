@@ -96,14 +96,14 @@ def serve_on_ray(settings: Settings, scale: Scale, folder: Path) -> int:
 def _deploy(settings: Settings, replicas: int, share: Share) -> None:
     logs = _log_options(settings)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(
-        proxy_location="EveryNode",
-        http_options={"host": settings.host, "port": settings.port},
-        logging_config=logs,
-    )
     try:
+        serve.start(
+            proxy_location="EveryNode",
+            http_options={"host": settings.host, "port": settings.port},
+            logging_config=logs,
+        )
         serve.run(_bind(settings, replicas, share, logs), name=_APPLICATION, route_prefix="/")
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         raise StartError(f"the replicas do not start: {error}") from None
     _log.info("replicas are ready", replicas=replicas, **share._asdict(), cluster=cluster_address())
 

@@ -16,7 +16,7 @@ from tests.app.service_server import run_service
 from tests.reference import ReferenceCheckpoint
 from tests.scale.replicas import RayService, asked, run_on_ray, wait_for
 
-pytestmark = pytest.mark.timeout(600)  # Ray takes its time, on a busy machine much of it
+pytestmark = pytest.mark.timeout(900)
 
 CLIENTS = 4
 IMAGE = encode(scene(1))

@@ -1,0 +1,267 @@
+"""The bulk command on a cluster: Ray Data decodes, embeds and writes, and goes on where it was.
+
+The output is a folder of Parquet files with the columns and the metadata of the command's own. What
+is in a finished file is noted beside it, by Ray, before and after it is written: whatever ends a
+run, the next one has each image exactly once.
+"""
+
+import json
+import logging
+import os
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import ray
+import structlog
+from pyarrow import fs
+from ray.data import ActorPoolStrategy, DataContext
+from ray.data.checkpoint import CheckpointConfig
+
+from app import exit_codes
+from app.bulk.parquet import schema_of, writer_options
+from app.bulk.progress import Tally, shown_progress, tell_result
+from app.bulk.row import BulkError, Origin
+from app.bulk.source import VectorOptions
+from app.main import load_model
+from app.observe.logs import configure_logs
+from app.scale.cluster import Share, joined_cluster, share_of
+from app.scale.manifest import list_images, read_manifest, write_manifest
+from app.scale.request import ScaleRequest
+from app.scale.stages import Described, ImageDecoder, ImageEmbedder
+from app.scale.stored_file import is_uri
+from app.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_EVERY_S = 1.0
+# Fewer say nothing about a rate of errors.
+_LEAST_JUDGED = 100
+# For what Ray does itself, reading manifests and noting what is done; on a machine of its own they
+# are added to its cores.
+_OWN_CPUS = 2
+_LEAST_DECODERS = 1
+# Pixels that wait between the stages lie in blocks of so many bytes.
+_BLOCK_BYTES = 8 * 2**20
+
+
+class _Output:
+    """The folder of the output, on whatever pyarrow can write to, and what Ray notes in it."""
+
+    def __init__(self, output: str) -> None:
+        place = output if is_uri(output) else str(Path(output).absolute())
+        self.filesystem, self.folder = fs.FileSystem.from_uri(place)
+        # Whoever reads the folder passes over what begins like this.
+        self.manifest = f"{self.folder}/_run/manifest"
+        self.checkpoint = f"{self.folder}/_run/checkpoint"
+        self._origin = f"{self.folder}/_run/origin.json"
+
+    def parts(self) -> list[str]:
+        """Return the finished files."""
+        selector = fs.FileSelector(self.folder, allow_not_found=True)
+        return [
+            one.path
+            for one in self.filesystem.get_file_info(selector)
+            if one.type == fs.FileType.File and one.path.endswith(".parquet")
+        ]
+
+    def claim(self, origin: Origin, *, resume: bool) -> None:
+        """Begin, or go on with, vectors of one origin; raises `BulkError`."""
+        info = self.filesystem.get_file_info(self._origin)
+        if info.type == fs.FileType.File:
+            if not resume:
+                raise BulkError(f"{self.folder} exists: --resume adds what is missing")
+            with self.filesystem.open_input_file(self._origin) as file:
+                earlier = Origin.from_values(json.loads(file.read()))
+            origin.require_same(earlier, Path(self.folder))
+            return
+        if self.parts():
+            raise BulkError(f"{self.folder} has files that this command did not write")
+        self.filesystem.create_dir(f"{self.folder}/_run")
+        with self.filesystem.open_output_stream(self._origin) as file:
+            file.write(json.dumps(origin.values()).encode())
+
+
+def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int:
+    """Embed all images and return the exit code: 1 when some failed, or too many.
+
+    Raises `BulkError` and `StartError`.
+    """
+    output = _Output(request.output)
+    own_cpus = (os.cpu_count() or 1) + _OWN_CPUS
+    with joined_cluster(request.address, folder, own_cpus):
+        workers = request.workers or max(1, int(ray.cluster_resources().get("GPU", 0)))
+        share = _share(request, workers, on_cpu=settings.device == "cpu")
+        described = _describe_model(settings, request.options, share)
+        output.claim(described.origin, resume=request.resume)
+        listed = list_images(request.paths, settings.formats, _own(request.output))
+        files = read_manifest(request.manifest) if request.manifest else listed.files
+        total = write_manifest(files, output.manifest, output.filesystem)
+        rows = _Rows(output)
+        rows.count()
+        tally = Tally(total - rows.done)
+        rows.forget()
+        write = partial(_write, request, settings, described, workers, share, output)
+        finished = _watch(write, rows, tally, request)
+        tell_result(tally, listed.left_out, Path(request.output), in_output=rows.done)
+    if not finished:
+        _log.critical("too many errors", failed=tally.failed, of=tally.done)
+    return exit_codes.SOME_FAILED if tally.failed else 0
+
+
+def _share(request: ScaleRequest, workers: int, *, on_cpu: bool) -> Share:
+    """Return what each worker gets; beside a GPU the cores are for decoding."""
+    has_gpus = not on_cpu and "GPU" in ray.cluster_resources()
+    cpus = 1 if request.cpus is None and has_gpus else request.cpus
+    gpus = 0 if on_cpu else request.gpus
+    return share_of(workers, cpus, gpus, reserved=_OWN_CPUS + _LEAST_DECODERS)
+
+
+def _describe_model(settings: Settings, options: VectorOptions, share: Share) -> Described:
+    """Load the model once where the workers will have it: its device decides its vectors."""
+    described = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_describe)
+    found: Described = ray.get(described.remote(settings, options))
+    return found
+
+
+def _describe(settings: Settings, options: VectorOptions) -> Described:
+    configure_logs(settings.log_level, settings.log_format)
+    embedder = load_model(settings)
+    info = embedder.info
+    if options.output != "patches" and not info.pooled:
+        raise BulkError(f"{info.model} has no pooling head; ask for --output patches")
+    origin = Origin(
+        model=info.model,
+        revision=info.revision,
+        space=info.space,
+        output=options.output,
+        normalized=options.normalize and options.output != "patches",
+        dim=info.dim,
+    )
+    return Described(origin, embedder.resizer)
+
+
+def _write(
+    request: ScaleRequest,
+    settings: Settings,
+    described: Described,
+    workers: int,
+    share: Share,
+    output: _Output,
+) -> None:
+    """Run all of it; what is done already is left out."""
+    context = DataContext.get_current()
+    context.target_max_block_size = _BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.checkpoint_config = CheckpointConfig(
+        id_column="path",
+        checkpoint_path=output.checkpoint,
+        override_filesystem=output.filesystem,
+        delete_checkpoint_on_success=False,
+    )
+    schema = schema_of(described.origin)
+    decoders = max(
+        _LEAST_DECODERS, int(ray.cluster_resources()["CPU"] - workers * share.cpus - _OWN_CPUS)
+    )
+    (
+        ray.data.read_parquet(output.manifest, filesystem=output.filesystem)
+        .map_batches(
+            ImageDecoder,
+            fn_constructor_args=(settings, described.resizer),
+            batch_format="pyarrow",
+            batch_size=32,
+            num_cpus=1,
+            compute=ActorPoolStrategy(min_size=1, max_size=decoders),
+        )
+        .map_batches(
+            ImageEmbedder,
+            fn_constructor_args=(settings, described, request.options),
+            batch_format="pyarrow",
+            batch_size=4 * described.resizer.info.max_batch_size,
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            compute=ActorPoolStrategy(size=workers),
+        )
+        .write_parquet(
+            output.folder,
+            filesystem=output.filesystem,
+            min_rows_per_file=request.rows_per_file,
+            schema=schema,
+            **writer_options(schema),
+        )
+    )
+
+
+class _Rows:
+    """How many rows the finished files have, and how many of them are errors."""
+
+    def __init__(self, output: _Output) -> None:
+        self._output = output
+        self._seen: set[str] = set()
+        self.done = 0
+        self.failed = 0
+        self.done_before = 0
+        self.failed_before = 0
+
+    def forget(self) -> None:
+        """Count what there is by now as of an earlier run."""
+        self.done_before, self.failed_before = self.done, self.failed
+
+    def count(self) -> None:
+        """Look at the files that are new."""
+        for part in self._output.parts():
+            if part in self._seen:
+                continue
+            self._seen.add(part)
+            with pq.ParquetFile(part, filesystem=self._output.filesystem) as file:
+                self.done += file.metadata.num_rows
+                self.failed += _failures(file)
+
+
+def _failures(file: Any) -> int:
+    errors = file.read(columns=["error"]).column(0)
+    return len(errors) - int(errors.null_count)
+
+
+def _watch(write: Any, rows: _Rows, tally: Tally, request: ScaleRequest) -> bool:
+    """Run a write and show how far it is; return False when it is given up for its errors."""
+    ended, raised = threading.Event(), []
+
+    def run() -> None:
+        try:
+            write()
+        except BaseException as error:  # noqa: BLE001 # raised again below
+            raised.append(error)
+        ended.set()
+
+    threading.Thread(target=run, name="ray-data", daemon=True).start()
+    with shown_progress(tally, quiet=request.quiet) as show:
+        while not ended.wait(_LOOK_EVERY_S):
+            _count(rows, tally, show)
+            if tally.done >= _LEAST_JUDGED and _is_too_bad(tally, request):
+                return False
+        _count(rows, tally, show)
+    if raised:
+        raise raised[0]
+    return not _is_too_bad(tally, request)
+
+
+def _count(rows: _Rows, tally: Tally, show: Any) -> None:
+    rows.count()
+    tally.done = rows.done - rows.done_before
+    tally.failed = rows.failed - rows.failed_before
+    if tally.done:
+        show()
+
+
+def _is_too_bad(tally: Tally, request: ScaleRequest) -> bool:
+    return tally.failed > request.max_error_rate * tally.done
+
+
+def _own(output: str) -> Path | None:
+    return None if is_uri(output) else Path(output)
+
+
+logging.getLogger("ray.data").setLevel(logging.WARNING)
