@@ -9,9 +9,10 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import ray
@@ -67,6 +68,10 @@ class _Output:
             if one.type == fs.FileType.File and one.path.endswith(".parquet")
         ]
 
+    def shares(self) -> int:
+        """Return into how many parts the manifest is cut: else Ray deals out a small one as one."""
+        return len(self.filesystem.get_file_info(fs.FileSelector(self.manifest)))
+
     def claim(self, origin: Origin, *, resume: bool) -> None:
         """Begin, or go on with, vectors of one origin; raises `BulkError`."""
         info = self.filesystem.get_file_info(self._origin)
@@ -98,13 +103,13 @@ def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int
         output.claim(described.origin, resume=request.resume)
         listed = list_images(request.paths, settings.formats, _own(request.output))
         files = read_manifest(request.manifest) if request.manifest else listed.files
-        total = write_manifest(files, output.manifest, output.filesystem)
+        total = write_manifest(files, output.manifest, output.filesystem, request.rows_per_file)
         rows = _Rows(output)
         rows.count()
-        tally = Tally(total - rows.done)
-        rows.forget()
+        before = rows.done, rows.failed
+        tally = Tally(max(0, total - rows.done))
         write = partial(_write, request, settings, described, workers, share, output)
-        finished = _watch(write, rows, tally, request)
+        finished = _watch(write, partial(_count, rows, tally, *before), tally, request)
         tell_result(tally, listed.left_out, Path(request.output), in_output=rows.done)
     if not finished:
         _log.critical("too many errors", failed=tally.failed, of=tally.done)
@@ -152,6 +157,7 @@ def _write(
     output: _Output,
 ) -> None:
     """Run all of it; what is done already is left out."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.target_max_block_size = _BLOCK_BYTES
     context.enable_progress_bars = False
@@ -166,7 +172,9 @@ def _write(
         _LEAST_DECODERS, int(ray.cluster_resources()["CPU"] - workers * share.cpus - _OWN_CPUS)
     )
     (
-        ray.data.read_parquet(output.manifest, filesystem=output.filesystem)
+        ray.data.read_parquet(
+            output.manifest, filesystem=output.filesystem, override_num_blocks=output.shares()
+        )
         .map_batches(
             ImageDecoder,
             fn_constructor_args=(settings, described.resizer),
@@ -199,35 +207,40 @@ class _Rows:
 
     def __init__(self, output: _Output) -> None:
         self._output = output
-        self._seen: set[str] = set()
-        self.done = 0
-        self.failed = 0
-        self.done_before = 0
-        self.failed_before = 0
+        self._parts: dict[str, tuple[int, int]] = {}
 
-    def forget(self) -> None:
-        """Count what there is by now as of an earlier run."""
-        self.done_before, self.failed_before = self.done, self.failed
+    @property
+    def done(self) -> int:
+        """All rows."""
+        return sum(rows for rows, _ in self._parts.values())
+
+    @property
+    def failed(self) -> int:
+        """Those with an error."""
+        return sum(failed for _, failed in self._parts.values())
 
     def count(self) -> None:
         """Look at the files that are new."""
-        for part in self._output.parts():
-            if part in self._seen:
-                continue
-            self._seen.add(part)
-            with pq.ParquetFile(part, filesystem=self._output.filesystem) as file:
-                self.done += file.metadata.num_rows
-                self.failed += _failures(file)
+        listed = self._output.parts()
+        self._parts = {part: self._parts[part] for part in listed if part in self._parts}
+        for part in listed:
+            if part not in self._parts:
+                with suppress(OSError, ValueError):  # it is being written
+                    self._parts[part] = _count_part(part, self._output.filesystem)
 
 
-def _failures(file: Any) -> int:
-    errors = file.read(columns=["error"]).column(0)
-    return len(errors) - int(errors.null_count)
+def _count_part(part: str, filesystem: fs.FileSystem) -> tuple[int, int]:
+    with pq.ParquetFile(part, filesystem=filesystem) as file:
+        errors = file.read(columns=["error"]).column(0)
+    return len(errors), len(errors) - int(errors.null_count)
 
 
-def _watch(write: Any, rows: _Rows, tally: Tally, request: ScaleRequest) -> bool:
+def _watch(
+    write: Callable[[], None], count: Callable[[], None], tally: Tally, request: ScaleRequest
+) -> bool:
     """Run a write and show how far it is; return False when it is given up for its errors."""
-    ended, raised = threading.Event(), []
+    ended = threading.Event()
+    raised: list[BaseException] = []
 
     def run() -> None:
         try:
@@ -239,21 +252,21 @@ def _watch(write: Any, rows: _Rows, tally: Tally, request: ScaleRequest) -> bool
     threading.Thread(target=run, name="ray-data", daemon=True).start()
     with shown_progress(tally, quiet=request.quiet) as show:
         while not ended.wait(_LOOK_EVERY_S):
-            _count(rows, tally, show)
+            count()
+            if tally.done:
+                show()
             if tally.done >= _LEAST_JUDGED and _is_too_bad(tally, request):
                 return False
-        _count(rows, tally, show)
     if raised:
         raise raised[0]
+    count()
     return not _is_too_bad(tally, request)
 
 
-def _count(rows: _Rows, tally: Tally, show: Any) -> None:
+def _count(rows: _Rows, tally: Tally, done_before: int, failed_before: int) -> None:
     rows.count()
-    tally.done = rows.done - rows.done_before
-    tally.failed = rows.failed - rows.failed_before
-    if tally.done:
-        show()
+    tally.done = rows.done - done_before
+    tally.failed = rows.failed - failed_before
 
 
 def _is_too_bad(tally: Tally, request: ScaleRequest) -> bool:
@@ -262,6 +275,3 @@ def _is_too_bad(tally: Tally, request: ScaleRequest) -> bool:
 
 def _own(output: str) -> Path | None:
     return None if is_uri(output) else Path(output)
-
-
-logging.getLogger("ray.data").setLevel(logging.WARNING)

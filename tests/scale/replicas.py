@@ -52,7 +52,7 @@ class RayService:
     @property
     def replicas(self) -> set[int]:
         """The ids of the processes that serve."""
-        return {pid for pid in descendants(self.process.pid) if "ServeReplica" in _command(pid)}
+        return {pid for pid in descendants(self.process.pid) if "ServeReplica" in command_of(pid)}
 
     def wait_for_line(self, event: str) -> dict[str, str]:
         """Wait for a line of the log and return it."""
@@ -130,7 +130,7 @@ def run_on_ray(folder: Path, **settings: str) -> Iterator[RayService]:
         finally:
             left = [pid for pid in started if Path("/proc", str(pid)).exists()]
             for pid in [process.pid, *left]:
-                _kill(pid)
+                kill(pid)
     assert not left, f"processes were left: {left}"
 
 
@@ -185,7 +185,8 @@ def _parents() -> Iterator[tuple[int, int]]:
             continue
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """Return what a process calls itself."""
     try:
         return Path("/proc", str(pid), "cmdline").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -217,7 +218,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """End a process at once, if it is there."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
