@@ -125,6 +125,8 @@ def embed(
         files_of_a_run = (paths or (), manifest, out, options, resume, quiet)
         request = ScaleRequest(*files_of_a_run, max_error_rate, rows_per_file, *share)
         _embed_on_ray(request, settings, texts)
+    if manifest or not (workers is None and cpus_per_worker is None and gpus_per_worker is None):
+        raise typer.BadParameter("a manifest, workers and their parts are for --ray")
     limits = (settings.max_image_bytes, settings.max_text_bytes)
 
     try:

@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import ray
+import structlog
 
+from app import exit_codes
 from app.engine.protocol import StartError
+
+_log = structlog.get_logger(__name__)
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that end a command."""
 
-# Vectors and requests go past Ray's own store, or are small; its default is a third of the memory.
-_STORE_BYTES = 100_000_000
+# Requests go past Ray's own store. Its default is a third of the memory.
+_LEAST_STORE = 100_000_000
+# Of Ray's own words the last: those before are where it happened.
+_REASON = 500
 _REMOVALS = 20
 _REMOVE_EVERY_S = 0.25
 # Of shares such as 0.1, ten of which are a whole.
@@ -26,15 +32,18 @@ _ROUNDING = 1e-6
 
 
 @contextmanager
-def joined_cluster(address: str | None, folder: Path, cpus: int | None = None) -> Iterator[None]:
+def joined_cluster(
+    address: str | None, folder: Path, store_bytes: int = _LEAST_STORE, cpus: int | None = None
+) -> Iterator[None]:
     """Be part of the cluster at `address`, or without one start and end one whose files lie here.
 
-    Such a one has `cpus` to give, or as many as the machine has. A signal to end leaves the block
-    by `SystemExit`. Raises `StartError`.
+    Such a one has `cpus` to give, or as many as the machine has, and a store of so many bytes for
+    what its processes pass on. A signal to end leaves the block by `SystemExit`. Raises
+    `StartError`.
     """
     own = {
         "include_dashboard": False,
-        "object_store_memory": _STORE_BYTES,
+        "object_store_memory": store_bytes,
         "_temp_dir": str(folder),
         "num_cpus": cpus,
     }
@@ -44,11 +53,16 @@ def joined_cluster(address: str | None, folder: Path, cpus: int | None = None) -
             logging_level=logging.WARNING,
             **({} if address else own),
         )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        _remove(folder)
+        raise StartError(f"Ray does not answer: {error}") from None
+    try:
         for number in ENDING:  # Ray has set its own
             signal.signal(number, _leave)
         yield
-    except (ConnectionError, ray.exceptions.RayError) as error:
-        raise StartError(f"Ray does not answer: {error}") from None
+    except ray.exceptions.RayError as error:
+        _log.critical("Ray failed", reason=str(error)[-_REASON:])
+        raise SystemExit(exit_codes.ENGINE_LOST) from None
     finally:
         ray.shutdown()
         _remove(folder)

@@ -26,6 +26,7 @@ from app.bulk.parquet import schema_of, writer_options
 from app.bulk.progress import Tally, shown_progress, tell_result
 from app.bulk.row import BulkError, Origin
 from app.bulk.source import VectorOptions
+from app.engine.protocol import StartError
 from app.main import load_model
 from app.observe.logs import configure_logs
 from app.scale.cluster import Share, joined_cluster, share_of
@@ -46,6 +47,10 @@ _OWN_CPUS = 2
 _LEAST_DECODERS = 1
 # Pixels that wait between the stages lie in blocks of so many bytes.
 _BLOCK_BYTES = 8 * 2**20
+# For pixels between the stages, on one machine.
+_STORE_BYTES = 500_000_000
+# Images that are dealt out together, and of a process that dies done again.
+_DEALT_ROWS = 256
 
 
 class _Output:
@@ -67,10 +72,6 @@ class _Output:
             for one in self.filesystem.get_file_info(selector)
             if one.type == fs.FileType.File and one.path.endswith(".parquet")
         ]
-
-    def shares(self) -> int:
-        """Return into how many parts the manifest is cut: else Ray deals out a small one as one."""
-        return len(self.filesystem.get_file_info(fs.FileSelector(self.manifest)))
 
     def claim(self, origin: Origin, *, resume: bool) -> None:
         """Begin, or go on with, vectors of one origin; raises `BulkError`."""
@@ -96,14 +97,14 @@ def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int
     """
     output = _Output(request.output)
     own_cpus = (os.cpu_count() or 1) + _OWN_CPUS
-    with joined_cluster(request.address, folder, own_cpus):
+    with joined_cluster(request.address, folder, _STORE_BYTES, own_cpus):
         workers = request.workers or max(1, int(ray.cluster_resources().get("GPU", 0)))
         share = _share(request, workers, on_cpu=settings.device == "cpu")
         described = _describe_model(settings, request.options, share)
         output.claim(described.origin, resume=request.resume)
         listed = list_images(request.paths, settings.formats, _own(request.output))
         files = read_manifest(request.manifest) if request.manifest else listed.files
-        total = write_manifest(files, output.manifest, output.filesystem, request.rows_per_file)
+        total = write_manifest(files, output.manifest, output.filesystem)
         rows = _Rows(output)
         rows.count()
         before = rows.done, rows.failed
@@ -127,7 +128,12 @@ def _share(request: ScaleRequest, workers: int, *, on_cpu: bool) -> Share:
 def _describe_model(settings: Settings, options: VectorOptions, share: Share) -> Described:
     """Load the model once where the workers will have it: its device decides its vectors."""
     described = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_describe)
-    found: Described = ray.get(described.remote(settings, options))
+    try:
+        found: Described = ray.get(described.remote(settings, options))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, BulkError | StartError):
+            raise error.cause from None
+        raise
     return found
 
 
@@ -172,9 +178,8 @@ def _write(
         _LEAST_DECODERS, int(ray.cluster_resources()["CPU"] - workers * share.cpus - _OWN_CPUS)
     )
     (
-        ray.data.read_parquet(
-            output.manifest, filesystem=output.filesystem, override_num_blocks=output.shares()
-        )
+        ray.data.read_parquet(output.manifest, filesystem=output.filesystem)
+        .repartition(target_num_rows_per_block=min(_DEALT_ROWS, request.rows_per_file))
         .map_batches(
             ImageDecoder,
             fn_constructor_args=(settings, described.resizer),

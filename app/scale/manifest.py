@@ -17,8 +17,7 @@ from app.bulk.walk import find_files
 from app.intake.formats import FORMATS
 from app.scale.stored_file import StoredFile, is_uri
 
-# Images whose places are read, and dealt out, together.
-_ROWS_OF_A_FILE = 1024
+_ROWS_OF_A_FILE = 65_536
 _SCHEMA = pa.schema([("path", pa.string()), ("file", pa.binary())])
 """The name that the output has for an image, and its path or URI as bytes."""
 
@@ -61,18 +60,13 @@ def read_manifest(path: Path) -> Iterator[tuple[str, str]]:
         raise BulkError(f"{path} cannot be read as a manifest: {error}") from None
 
 
-def write_manifest(
-    files: Iterable[tuple[str, str]], folder: str, filesystem: fs.FileSystem, most_rows: int
-) -> int:
-    """Write each image once, and return how many there are; raises `BulkError` for none.
-
-    `most_rows` is how many one file may have: Ray deals them out by the file.
-    """
+def write_manifest(files: Iterable[tuple[str, str]], folder: str, filesystem: fs.FileSystem) -> int:
+    """Write each image once, and return how many there are; raises `BulkError` for none."""
     filesystem.create_dir(folder)
     filesystem.delete_dir_contents(folder)
     unique = _once(files)
     total = 0
-    while rows := list(islice(unique, min(_ROWS_OF_A_FILE, most_rows))):
+    while rows := list(islice(unique, _ROWS_OF_A_FILE)):
         columns = [[name for name, _ in rows], [os.fsencode(file) for _, file in rows]]
         table = pa.Table.from_arrays(list(map(pa.array, columns, _SCHEMA.types)), schema=_SCHEMA)
         pq.write_table(table, f"{folder}/{total:012}.parquet", filesystem=filesystem)

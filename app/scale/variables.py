@@ -46,6 +46,7 @@ def set_serve_variables(folder: Path, drain_delay_s: float) -> None:
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(
                 max(drain_delay_s, _LEAST_DRAIN_S)
             ),
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # of silence; its own hour is for anybody
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes over the 5 s
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
