@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,13 +122,19 @@ def _total(resource: str) -> float:
 
 
 def _places(cpus: float, gpus: float) -> int:
-    """Return how many actors fit, each whole on one machine."""
+    """Return how many actors fit, each whole on one machine, and a part of a GPU on one GPU."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(
         min(
-            int((node.get(name, 0) + _ROUNDING) / each)
-            for name, each in (("CPU", cpus), ("GPU", gpus))
-            if each
+            _times(cpus, node.get("CPU", 0)),
+            _times(gpus, 1) * int(node.get("GPU", 0))
+            if 0 < gpus < 1
+            else _times(gpus, node.get("GPU", 0)),
         )
         for node in alive
     )
+
+
+def _times(part: float, whole: float) -> int:
+    """Return how often a part is in a whole; what needs nothing fits any number of times."""
+    return int((whole + _ROUNDING) / part) if part else sys.maxsize

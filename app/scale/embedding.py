@@ -5,19 +5,15 @@ is in a finished file is noted beside it, by Ray, before and after it is written
 run, the next one has each image exactly once.
 """
 
-import json
 import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import ray
 import structlog
-from pyarrow import fs
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 
@@ -31,6 +27,7 @@ from app.main import load_model
 from app.observe.logs import configure_logs
 from app.scale.cluster import Share, joined_cluster, share_of
 from app.scale.manifest import list_images, read_manifest, write_manifest
+from app.scale.parted_output import PartedOutput, RowCount
 from app.scale.request import ScaleRequest
 from app.scale.stages import Described, ImageDecoder, ImageEmbedder
 from app.scale.stored_file import is_uri
@@ -53,59 +50,23 @@ _STORE_BYTES = 500_000_000
 _DEALT_ROWS = 256
 
 
-class _Output:
-    """The folder of the output, on whatever pyarrow can write to, and what Ray notes in it."""
-
-    def __init__(self, output: str) -> None:
-        place = output if is_uri(output) else str(Path(output).absolute())
-        self.filesystem, self.folder = fs.FileSystem.from_uri(place)
-        # Whoever reads the folder passes over what begins like this.
-        self.manifest = f"{self.folder}/_run/manifest"
-        self.checkpoint = f"{self.folder}/_run/checkpoint"
-        self._origin = f"{self.folder}/_run/origin.json"
-
-    def parts(self) -> list[str]:
-        """Return the finished files."""
-        selector = fs.FileSelector(self.folder, allow_not_found=True)
-        return [
-            one.path
-            for one in self.filesystem.get_file_info(selector)
-            if one.type == fs.FileType.File and one.path.endswith(".parquet")
-        ]
-
-    def claim(self, origin: Origin, *, resume: bool) -> None:
-        """Begin, or go on with, vectors of one origin; raises `BulkError`."""
-        info = self.filesystem.get_file_info(self._origin)
-        if info.type == fs.FileType.File:
-            if not resume:
-                raise BulkError(f"{self.folder} exists: --resume adds what is missing")
-            with self.filesystem.open_input_file(self._origin) as file:
-                earlier = Origin.from_values(json.loads(file.read()))
-            origin.require_same(earlier, Path(self.folder))
-            return
-        if self.parts():
-            raise BulkError(f"{self.folder} has files that this command did not write")
-        self.filesystem.create_dir(f"{self.folder}/_run")
-        with self.filesystem.open_output_stream(self._origin) as file:
-            file.write(json.dumps(origin.values()).encode())
-
-
 def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int:
     """Embed all images and return the exit code: 1 when some failed, or too many.
 
     Raises `BulkError` and `StartError`.
     """
-    output = _Output(request.output)
+    output = PartedOutput(request.output)
+    output.require_free(resume=request.resume)
     own_cpus = (os.cpu_count() or 1) + _OWN_CPUS
     with joined_cluster(request.address, folder, _STORE_BYTES, own_cpus):
         workers = request.workers or max(1, int(ray.cluster_resources().get("GPU", 0)))
         share = _share(request, workers, on_cpu=settings.device == "cpu")
         described = _describe_model(settings, request.options, share)
-        output.claim(described.origin, resume=request.resume)
         listed = list_images(request.paths, settings.formats, _own(request.output))
         files = read_manifest(request.manifest) if request.manifest else listed.files
         total = write_manifest(files, output.manifest, output.filesystem)
-        rows = _Rows(output)
+        output.claim(described.origin)
+        rows = RowCount(output)
         rows.count()
         before = rows.done, rows.failed
         tally = Tally(max(0, total - rows.done))
@@ -160,7 +121,7 @@ def _write(
     described: Described,
     workers: int,
     share: Share,
-    output: _Output,
+    output: PartedOutput,
 ) -> None:
     """Run all of it; what is done already is left out."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -207,39 +168,6 @@ def _write(
     )
 
 
-class _Rows:
-    """How many rows the finished files have, and how many of them are errors."""
-
-    def __init__(self, output: _Output) -> None:
-        self._output = output
-        self._parts: dict[str, tuple[int, int]] = {}
-
-    @property
-    def done(self) -> int:
-        """All rows."""
-        return sum(rows for rows, _ in self._parts.values())
-
-    @property
-    def failed(self) -> int:
-        """Those with an error."""
-        return sum(failed for _, failed in self._parts.values())
-
-    def count(self) -> None:
-        """Look at the files that are new."""
-        listed = self._output.parts()
-        self._parts = {part: self._parts[part] for part in listed if part in self._parts}
-        for part in listed:
-            if part not in self._parts:
-                with suppress(OSError, ValueError):  # it is being written
-                    self._parts[part] = _count_part(part, self._output.filesystem)
-
-
-def _count_part(part: str, filesystem: fs.FileSystem) -> tuple[int, int]:
-    with pq.ParquetFile(part, filesystem=filesystem) as file:
-        errors = file.read(columns=["error"]).column(0)
-    return len(errors), len(errors) - int(errors.null_count)
-
-
 def _watch(
     write: Callable[[], None], count: Callable[[], None], tally: Tally, request: ScaleRequest
 ) -> bool:
@@ -268,7 +196,7 @@ def _watch(
     return not _is_too_bad(tally, request)
 
 
-def _count(rows: _Rows, tally: Tally, done_before: int, failed_before: int) -> None:
+def _count(rows: RowCount, tally: Tally, done_before: int, failed_before: int) -> None:
     rows.count()
     tally.done = rows.done - done_before
     tally.failed = rows.failed - failed_before

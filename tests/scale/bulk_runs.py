@@ -79,6 +79,8 @@ def started_on_ray(checkpoint: Path, output: Path, *arguments: str) -> Iterator[
     finally:
         if process.poll() is None:
             run.kill()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def embed_on_ray(checkpoint: Path, output: Path, *arguments: str) -> tuple[int, str]:
