@@ -2,6 +2,8 @@
 
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,29 +23,31 @@ def launch_replicas(
     address: str | None,
 ) -> int:
     """Serve with Ray Serve and return the exit code; raises `StartError`."""
-    folder = _prepare()
-    set_serve_variables(folder, settings.drain_delay_s)
-    try:
-        from app.scale.serving import Scale, serve_on_ray
-    except ModuleNotFoundError as error:
-        _ask_to_install(error)
-    return serve_on_ray(settings, Scale(replicas, cpus, gpus, address), folder)
+    with _own_folder() as folder:
+        set_serve_variables(folder, settings.drain_delay_s)
+        try:
+            from app.scale.serving import Scale, serve_on_ray
+        except ModuleNotFoundError as error:
+            _ask_to_install(error)
+        return serve_on_ray(settings, Scale(replicas, cpus, gpus, address), folder)
 
 
 def launch_bulk(request: ScaleRequest, settings: Settings) -> int:
     """Embed files with Ray Data and return the exit code; raises `BulkError`, `StartError`."""
-    folder = _prepare()
-    try:
-        from app.scale.embedding import embed_on_ray
-    except ModuleNotFoundError as error:
-        _ask_to_install(error)
-    return embed_on_ray(request, settings, folder)
+    with _own_folder() as folder:
+        try:
+            from app.scale.embedding import embed_on_ray
+        except ModuleNotFoundError as error:
+            _ask_to_install(error)
+        return embed_on_ray(request, settings, folder)
 
 
-def _prepare() -> Path:
-    """Return a folder of this user's own, with a short name: sockets' names are limited."""
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Lend a folder of this user's own, with a short name: sockets' names are limited."""
     set_variables()
-    return Path(tempfile.mkdtemp(prefix="ray-"))
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _ask_to_install(error: ModuleNotFoundError) -> NoReturn:

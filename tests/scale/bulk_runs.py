@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,22 +66,24 @@ class BulkRun:
 def started_on_ray(checkpoint: Path, output: Path, *arguments: str) -> Iterator[BulkRun]:
     """Start a run with one worker; whatever is left of it at the block's end is killed."""
     command = [sys.executable, "-m", "app", "embed", "--ray", *_ONE_WORKER, "-o", str(output)]
-    process = subprocess.Popen(
-        [*command, *arguments],
-        env=_variables(checkpoint),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    run = BulkRun(process, output)
-    try:
-        yield run
-    finally:
-        if process.poll() is None:
-            run.kill()
-        assert process.stdout is not None
-        process.stdout.close()
+    # For what a run that is killed leaves; a short name, as of sockets.
+    with tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [*command, *arguments],
+            env=_variables(checkpoint) | {"TMPDIR": folder},
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        run = BulkRun(process, output)
+        try:
+            yield run
+        finally:
+            if process.poll() is None:
+                run.kill()
+            assert process.stdout is not None
+            process.stdout.close()
 
 
 def embed_on_ray(checkpoint: Path, output: Path, *arguments: str) -> tuple[int, str]:
