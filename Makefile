@@ -4,6 +4,7 @@
 #   make bench   all benchmarks, held against the budgets
 #   make serve   run the service     make install .venv with everything pinned
 #   make test-recipes  run examples/recipes with their packages
+#   make test-ray      serve and embed on Ray, on this machine
 #   make test-docker   build the image and run it with Docker Compose
 #   make test-deploy   deploy/ with Debian's prometheus, kubernetes-client and nginx
 #   make image   build siglip-embed:VERSION     make image-cuda   and siglip-embed:VERSION-cuda
@@ -33,7 +34,7 @@ PROJECT.bench     := .[bench]
 # The version that images are tagged with.
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 
-.PHONY: install serve demo bench test test-recipes test-docker test-deploy check format image image-cuda rules clean
+.PHONY: install serve demo bench test test-recipes test-ray test-docker test-deploy check format image image-cuda rules clean
 
 install: $(VENV)/.installed
 
@@ -44,10 +45,13 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker and not recipes'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker and not recipes and not ray'
 
 test-recipes: $(VENV)/.recipes
 	$(BIN)/python -m pytest tests/recipes -m recipes
+
+test-ray: $(VENV)/.ray
+	timeout 1800 $(BIN)/python -m pytest tests/scale -m ray
 
 test-docker: install
 	$(BIN)/python -m pytest tests/docker -m docker -raP
@@ -86,6 +90,10 @@ $(VENV)/.node: tests/node/package.json | $(BIN)/python
 	mkdir -p $(VENV)/node
 	cp $< $(VENV)/node
 	npm install --prefix $(VENV)/node --ignore-scripts --no-package-lock --no-audit --no-fund
+	@touch $@
+
+$(VENV)/.ray: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[dev,ray]'
 	@touch $@
 
 $(BIN)/python:

@@ -3,7 +3,7 @@
 import os
 import signal
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 # Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
 # torch for a second or more. uvicorn handles it while it runs, and raises it again when it is done:
@@ -40,6 +40,7 @@ from app.environment import (
 from app.file_commands import embed, search
 from app.main import create_app
 from app.observe.logs import configure_logs
+from app.settings import Settings
 from app.wire.listeners import open_listeners
 from app.wire.open_files import allow_connections
 from app.wire.server import Server
@@ -70,6 +71,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; for SIGLIP_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; for SIGLIP_PORT.")] = None,
     model: Model = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Several processes on this machine, by Ray Serve.")
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Start, or replace, the service on this Ray cluster, and return."),
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, help="Processes, with Ray.")] = None,
+    cpus_per_replica: Annotated[
+        float | None, typer.Option(min=0, help="Cores of each, with Ray; else an equal part.")
+    ] = None,
+    gpus_per_replica: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each, say 0.25; else an equal part.")
+    ] = None,
 ) -> None:
     """Serve the API; every setting is a SIGLIP_* variable (see `info`), which an option overrides.
 
@@ -81,6 +96,11 @@ def serve(
     for number in _ENDING:
         signal.signal(number, lambda number, _: exit_at_once(128 + number))
     warn_of_unknown_variables()
+    if ray or ray_address:
+        share = (cpus_per_replica, gpus_per_replica)
+        _serve_on_ray(settings, replicas or 1, *share, ray_address)
+    if not (replicas is None and cpus_per_replica is None and gpus_per_replica is None):
+        raise typer.BadParameter("replicas and their parts are for --ray or --ray-address")
     allow_connections(settings.max_connections)
     configure_allocators()
     exit_code = 0
@@ -103,6 +123,22 @@ def serve(
     if exit_code == exit_codes.ENGINE_LOST:
         exit_at_once(exit_code)  # a thread that hangs in the device would be waited for in vain
     raise typer.Exit(exit_code)
+
+
+def _serve_on_ray(
+    settings: Settings,
+    replicas: int,
+    cpus: float | None,
+    gpus: float | None,
+    address: str | None,
+) -> NoReturn:
+    from app.scale.launch import launch_replicas
+
+    try:
+        code = launch_replicas(settings, replicas, cpus, gpus, address)
+    except StartError as error:
+        fail_to_start(error)
+    exit_at_once(code)  # nothing is left to wait for, and Ray's threads take seconds
 
 
 cli.command()(embed)

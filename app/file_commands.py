@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -23,12 +24,24 @@ from app.environment import (
 from app.errors import ServiceError, WorkerDeadError
 from app.main import build_service, load_model, load_texts, load_towers
 from app.observe.logs import configure_logs
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.scale.request import ScaleRequest
 
 
 def embed(
-    out: Annotated[Path, typer.Option("-o", "--out", help="A .parquet, .npy or .jsonl file.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "-o", "--out", help="A .parquet, .npy or .jsonl file; with Ray a folder, or its URI."
+        ),
+    ],
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH...", help="Images, and folders of images.")
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH...", help="Images, and folders of images; with Ray also URIs."
+        ),
     ] = None,
     texts: Annotated[
         Path | None,
@@ -45,6 +58,34 @@ def embed(
         bool, typer.Option("--quiet", help="Show no progress, only how it ended.")
     ] = False,
     model: Model = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Several processes on this machine, by Ray Data.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(help="The machines of this Ray cluster.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With Ray, images: a path or URI a line, or a .parquet with a column path.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With Ray, processes that hold the model.")
+    ] = None,
+    cpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="Cores of each; else an equal part.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each, say 0.5; else an equal part.")
+    ] = None,
+    rows_per_file: Annotated[
+        int, typer.Option(min=1, help="With Ray, images in one file of the output.")
+    ] = 10_000,
+    max_error_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="With Ray, give up when more of the images fail.")
+    ] = 1.0,
 ) -> None:
     """Embed image files or texts, without HTTP, with the model and limits of SIGLIP_* variables.
 
@@ -63,20 +104,50 @@ def embed(
     An output that exists is not touched without --resume, which goes by path: a file that has
     changed keeps its vectors (see its sha256). Of texts it goes by id, and one that has changed is
     embedded anew. After Ctrl-C, SIGTERM or SIGHUP the output holds what was computed.
+
+    With --ray or --ray-address the output is a folder of Parquet files; whatever ends a run, with
+    --resume the next has each image once.
     """
     # Here, since `serve` needs none of it.
-    from app.bulk.pipeline import images_in_flight, texts_in_flight
     from app.bulk.row import BulkError
     from app.bulk.run import BulkRequest, embed_source
     from app.bulk.source import VectorOptions
     from app.bulk.sources import pick_source
+    from app.scale.request import ScaleRequest
 
     settings = read_settings(model=model)
     configure_logs(settings.log_level, settings.log_format)
     warn_of_unknown_variables()
     configure_allocators()
     options = VectorOptions(output, normalize)
+    if ray or ray_address:
+        share = (workers, cpus_per_worker, gpus_per_worker, ray_address)
+        files_of_a_run = (paths or (), manifest, out, options, resume, quiet)
+        request = ScaleRequest(*files_of_a_run, max_error_rate, rows_per_file, *share)
+        _embed_on_ray(request, settings, texts)
+    if manifest or not (workers is None and cpus_per_worker is None and gpus_per_worker is None):
+        raise typer.BadParameter("a manifest, workers and their parts are for --ray")
     limits = (settings.max_image_bytes, settings.max_text_bytes)
+
+    try:
+        files = [Path(path) for path in paths or ()]
+        source = pick_source(files, texts, options, frozenset(settings.formats), *limits)
+        code = embed_source(
+            BulkRequest(source, Path(out), resume, quiet), *_loaders(settings, texts)
+        )
+    except BulkError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(exit_codes.BAD_SETTINGS) from None
+    except StartError as error:
+        fail_to_start(error)
+    os._exit(code)  # see `serve`; a file's reader or decoder may hang as well
+
+
+def _loaders(
+    settings: Settings, texts: Path | None
+) -> tuple[Callable[[], Towers], Callable[[Towers], EmbeddingService]]:
+    """Return what loads the towers of a run, and what puts the engine around them."""
+    from app.bulk.pipeline import images_in_flight, texts_in_flight
 
     def load() -> Towers:
         return Towers(load_model(settings), NO_TEXTS) if texts is None else load_towers(settings)
@@ -91,15 +162,23 @@ def embed(
             queue_texts=None if isinstance(side, NoTexts) else texts_in_flight(side.info),
         )
 
+    return load, build
+
+
+def _embed_on_ray(request: "ScaleRequest", settings: Settings, texts: Path | None) -> NoReturn:
+    from app.bulk.row import BulkError
+    from app.scale.launch import launch_bulk
+
+    if texts is not None or bool(request.paths) == bool(request.manifest):
+        raise typer.BadParameter("Ray is for images: give paths and URIs, or a --manifest")
     try:
-        source = pick_source(paths, texts, options, frozenset(settings.formats), *limits)
-        code = embed_source(BulkRequest(source, out, resume, quiet), load, build)
+        code = launch_bulk(request, settings)
     except BulkError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(exit_codes.BAD_SETTINGS) from None
     except StartError as error:
         fail_to_start(error)
-    os._exit(code)  # see `serve`; a file's reader or decoder may hang as well
+    exit_at_once(code)
 
 
 def search(

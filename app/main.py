@@ -194,18 +194,23 @@ def build_service(
     _log.info("ready", **vars(embedder.info))
     return EmbeddingService(
         embedder,
-        decode_limits=DecodeLimits(
-            max_image_bytes=settings.max_image_bytes,
-            max_pixels=settings.max_pixels,
-            max_side=settings.max_side,
-            formats=frozenset(settings.formats),
-        ),
+        decode_limits=decode_limits(settings),
         decode_fast=settings.decode == "fast",
         max_wait_s=settings.max_wait_ms / 1000,
         queue_images=queue_images or _number(settings.queue_images),
         queue_texts=queue_texts,
         decode_memory=settings.decode_memory,
         texts=texts,
+    )
+
+
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """Say what of an image is taken."""
+    return DecodeLimits(
+        max_image_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_pixels,
+        max_side=settings.max_side,
+        formats=frozenset(settings.formats),
     )
 
 

@@ -36,8 +36,8 @@ async def readyz(request: Request) -> Response:
 @router.get("/livez", summary="Process sound?", responses=_RESPONSES)
 async def livez(request: Request) -> Response:
     """Answer 503 only when a restart is the cure."""
-    status = get_context(request).engine.status
-    return _answer({"status": status}, healthy=status not in ("dead", "stalled"))
+    engine = get_context(request).engine
+    return _answer({"status": engine.status}, healthy=not engine.needs_restart)
 
 
 def _answer(content: dict[str, Any], *, healthy: bool) -> Response:

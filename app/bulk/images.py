@@ -83,28 +83,29 @@ class _ImagePiece:
         (image,) = embedded
         if isinstance(image, ServiceError):
             return self.fail(image)
-        return [self._row(image, service.info.patch_size)]
+        patch_size = service.info.patch_size
+        return [image_row(self._name, self._file.sha256, image, self._source.options, patch_size)]
 
     def fail(self, error: ServiceError) -> list[Row]:
         """Return a row that says why."""
         return [Row(self._name, self._file.sha256, error=error.code, message=error.message)]
 
-    def _row(self, image: EmbeddedImage, patch_size: int) -> Row:
-        seen, (pooled, patches) = image.seen, image.vectors
-        rows, columns = (side // patch_size for side in seen.input_size)
-        if self._source.options.output == "patches":
-            pooled = None
-        else:
-            pooled = pooled_vector(pooled, self._source.options)
-        return Row(
-            self._name,
-            self._file.sha256,
-            seen.width,
-            seen.height,
-            grid=None if patches is None else (rows, columns),
-            embedding=pooled,
-            patches=patches,
-        )
+
+def image_row(
+    name: str, sha256: str | None, image: EmbeddedImage, options: VectorOptions, patch_size: int
+) -> Row:
+    """Return the row of an image that has vectors."""
+    seen, (pooled, patches) = image.seen, image.vectors
+    rows, columns = (side // patch_size for side in seen.input_size)
+    return Row(
+        name,
+        sha256,
+        seen.width,
+        seen.height,
+        grid=None if patches is None else (rows, columns),
+        embedding=None if options.output == "patches" else pooled_vector(pooled, options),
+        patches=patches,
+    )
 
 
 def _require_some(arguments: Iterable[Path], found: FoundFiles) -> None:

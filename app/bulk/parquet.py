@@ -24,18 +24,26 @@ _COMPRESSION = MappingProxyType(dict.fromkeys(("path", "sha256", "id", "text", "
 
 def write(path: Path, origin: Origin, rows: Iterable[Row]) -> None:
     """Write row groups of bounded size, so that neither writing nor reading needs all at once."""
-    schema = _schema(origin)
-    # Hardly any value comes twice: dictionaries would cost time and save nothing.
-    with pq.ParquetWriter(
-        path,
-        schema,
-        use_dictionary=False,
-        compression={name: kind for name, kind in _COMPRESSION.items() if name in schema.names},
-        data_page_size=2 * _GROUP_BYTES,  # more than a group: vectors and their list levels
-    ) as writer:
+    schema = schema_of(origin)
+    with pq.ParquetWriter(path, schema, **writer_options(schema)) as writer:
         for group in _groups(rows):
-            columns = [_column(name, schema.field(name).type, group) for name in schema.names]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            writer.write_table(table_of(group, schema))
+
+
+def writer_options(schema: pa.Schema) -> dict[str, Any]:
+    """Return how pyarrow is to write: row groups come in the size that they are given."""
+    return {
+        # Hardly any value comes twice: dictionaries would cost time and save nothing.
+        "use_dictionary": False,
+        "compression": {name: kind for name, kind in _COMPRESSION.items() if name in schema.names},
+        "data_page_size": 2 * _GROUP_BYTES,  # more than a group: vectors and their list levels
+    }
+
+
+def table_of(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Put rows into one table of a schema."""
+    columns = [_column(name, schema.field(name).type, rows) for name in schema.names]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def read(path: Path) -> tuple[Origin, Iterator[Row]]:
@@ -75,7 +83,8 @@ def _patches(batch: Any, index: int, dim: int) -> Float32Array | None:
     return numbers.reshape(-1, dim)
 
 
-def _schema(origin: Origin) -> Any:
+def schema_of(origin: Origin) -> pa.Schema:
+    """Return the columns of an output, and its origin as their metadata."""
     vector = pa.list_(pa.float32(), origin.dim)
     types = {
         "path": pa.string(),

@@ -43,6 +43,11 @@ class Engine:
         return "ok" if self._service.batcher.alive else "dead"
 
     @property
+    def needs_restart(self) -> bool:
+        """Whether only a new process will compute again: what supervisors act on."""
+        return self.status in ("dead", "stalled")
+
+    @property
     def uptime_s(self) -> float:
         """Seconds since the engine was made."""
         return time.monotonic() - self._started_at

@@ -14,7 +14,7 @@ import structlog
 from PIL import Image
 
 from app.cores import count_cores
-from app.engine.protocol import Embedder, UInt8Array
+from app.engine.protocol import Resizer, UInt8Array
 from app.engine.remote import RemoteImage, prepare_remote
 from app.engine.running_mean import RunningMean
 from app.engine.turn_executor import TurnExecutor
@@ -67,22 +67,29 @@ Preparing = Future[PreparedImage | ServiceError]
 
 
 class Preparer:
-    """Decodes and resizes images in processes, as many as there are cores.
+    """Decodes and resizes images in processes: as many as given, or as there are cores.
 
     Each is waited for by a thread. `decode_memory` is the bytes that images being decoded may take
     together, but for small ones.
     """
 
     def __init__(
-        self, embedder: Embedder, limits: DecodeLimits, *, fast: bool, decode_memory: int
+        self,
+        resizer: Resizer,
+        limits: DecodeLimits,
+        *,
+        fast: bool,
+        decode_memory: int,
+        processes: int | None = None,
     ) -> None:
-        self._embedder = embedder
-        self._pretrained = embedder.info.pretrained
+        self._resizer = resizer
+        self._pretrained = resizer.info.pretrained
         # Half as much again as the model's input leaves the resize enough: docs/performance.md.
-        self._least_side = 3 * embedder.info.image_size // 2 if fast else None
+        self._least_side = 3 * resizer.info.image_size // 2 if fast else None
         self._memory = DecodeMemory(decode_memory)
-        self._granted = _granted_by(embedder)
-        self._processes = [DecodeProcess(limits) for _ in range(count_cores())]
+        self._granted = _granted_by(resizer)
+        count = processes or count_cores()
+        self._processes = [DecodeProcess(limits) for _ in range(count)]
         self._idle: SimpleQueue[DecodeProcess] = SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
@@ -141,12 +148,12 @@ class Preparer:
     def _reserve(self, held: ExitStack, opened: Opened) -> PillowResize | None:
         """Wait for an image's memory, and say what to resize it to where Pillow does that."""
         held.enter_context(self._memory.reserved(opened.decode_bytes))
-        return self._embedder.pillow_resize(opened.size)
+        return self._resizer.pillow_resize(opened.size)
 
     def _resized(self, received: Received) -> UInt8Array:
         width, height = received.pixels_size
         pixels = np.frombuffer(received.rgb, np.uint8).reshape(height, width, 3)
-        return pixels if received.resized else self._embedder.resize(Image.fromarray(pixels))
+        return pixels if received.resized else self._resizer.resize(Image.fromarray(pixels))
 
     def _seen(self, received: Received, pixels: UInt8Array) -> SeenImage:
         width, height = received.size
@@ -159,8 +166,8 @@ class Preparer:
         return SeenImage(width, height, received.format, warnings, (input_height, input_width))
 
 
-def _granted_by(embedder: Embedder) -> Grant:
-    if embedder.info.naflex:
+def _granted_by(resizer: Resizer) -> Grant:
+    if resizer.info.naflex:
         return NOTHING_GRANTED  # each size is resized to another
-    side = embedder.info.image_size
-    return Grant(_GRANTED_BYTES, embedder.pillow_resize((side, side)))
+    side = resizer.info.image_size
+    return Grant(_GRANTED_BYTES, resizer.pillow_resize((side, side)))

@@ -167,8 +167,8 @@ class TextEmbedder(BatchEmbedder, Protocol):
         ...
 
 
-class Embedder(BatchEmbedder, Protocol):
-    """A loaded model. `resize` may run in many threads at once."""
+class Resizer(Protocol):
+    """What brings images to a model's input; `resize` may run in many threads at once."""
 
     @property
     def info(self) -> ModelInfo:
@@ -184,6 +184,15 @@ class Embedder(BatchEmbedder, Protocol):
 
         None where `resize` needs something else.
         """
+        ...
+
+
+class Embedder(BatchEmbedder, Resizer, Protocol):
+    """A loaded model."""
+
+    @property
+    def resizer(self) -> Resizer:
+        """What brings images to its input, without weights: it can be sent to other processes."""
         ...
 
     def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:

@@ -100,6 +100,10 @@ class FakeEmbedder:
             raise RuntimeError("resize failed")
         return pixels[1:] if pixels[0, 0, 0] == RESIZES_WRONG else pixels
 
+    @property
+    def resizer(self) -> "FakeEmbedder":
+        return self
+
     def pillow_resize(self, _size: tuple[int, int]) -> None:
         return None
 

@@ -1,6 +1,7 @@
 """A loaded tower behind the engine, of images or of texts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -61,6 +62,25 @@ class TowerEmbedder:
         return vectors if patches else vectors._replace(patches=None)
 
 
+@dataclass(frozen=True)
+class ImageResizer:
+    """A model's processor of images; see `app.engine.protocol.Resizer`."""
+
+    info: ModelInfo
+    processor: BaseImageProcessor
+
+    def resize(self, image: Image.Image) -> UInt8Array:
+        """Bring upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
+        return self.processor.resize(image)
+
+    def pillow_resize(self, size: tuple[int, int]) -> PillowResize | None:
+        """Say how Pillow does the same with pixels of `size`, (width, height), if it does."""
+        if not self.processor.resizes_with_pillow:
+            return None
+        height, width = self.processor.target_size(size[1], size[0])
+        return PillowResize((width, height), self.processor.resample)
+
+
 class ImageTowerEmbedder(TowerEmbedder):
     """An image tower with its processor; see `app.engine.protocol.Embedder`."""
 
@@ -75,16 +95,18 @@ class ImageTowerEmbedder(TowerEmbedder):
         self.info = info
         self._processor = processor
 
+    @property
+    def resizer(self) -> ImageResizer:
+        """What brings images to the tower's input."""
+        return ImageResizer(self.info, self._processor)
+
     def resize(self, image: Image.Image) -> UInt8Array:
         """Bring upright RGB pixels to the model's input: -> uint8 (height, width, 3)."""
-        return self._processor.resize(image)
+        return self.resizer.resize(image)
 
     def pillow_resize(self, size: tuple[int, int]) -> PillowResize | None:
         """Say how Pillow does the same with pixels of `size`, (width, height), if it does."""
-        if not self._processor.resizes_with_pillow:
-            return None
-        height, width = self._processor.target_size(size[1], size[0])
-        return PillowResize((width, height), self._processor.resample)
+        return self.resizer.pillow_resize(size)
 
 
 class TextTowerEmbedder(TowerEmbedder):

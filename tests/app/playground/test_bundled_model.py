@@ -34,10 +34,10 @@ def test_every_drawing_is_the_best_for_its_own_caption(
     star = [name for name in names if "star" in name]
     type_queries(page, ["a star", "a dog"])
     rows = page.locator("#images-for-texts section")
-    percents = [
-        [float(text.removeprefix("< ").partition(" ")[0]) for text in row.locator(".score").all_text_contents()]
-        for row in rows.all()
-    ]
+    percents = []
+    for row in rows.all():
+        scores = row.locator(".score").all_text_contents()
+        percents.append([float(text.removeprefix("< ").partition(" ")[0]) for text in scores])
     open_view(page, "Patches")
     expect(page.locator("#board")).to_have_attribute("aria-label", f"4 by 4 patches of {names[0]}")
 

@@ -1,0 +1,62 @@
+"""What Ray reads from the environment; set before it is imported, and passed on to its processes.
+
+Whoever sets one of these variables has the last word.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+# HAProxy learns that a replica is going, and stops to send it requests, in fewer seconds.
+_LEAST_DRAIN_S = 5.0
+
+_FOR_ALL: Mapping[str, str] = MappingProxyType(
+    {
+        "RAY_USAGE_STATS_ENABLED": "0",  # it would tell others of each start
+        # Else whoever reaches one of its ports runs code. The token is in ~/.ray/auth_token.
+        "RAY_AUTH_MODE": "token",
+        "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # SIGTERM is no failure
+        "RAY_worker_niceness": "0",  # at its 15 a replica gets what other processes leave
+        "RAY_DEDUP_LOGS": "0",  # or lines are left out that say the same of two requests
+        "RAY_COLOR_PREFIX": "0",
+        "RAY_TQDM": "0",
+        # On one machine Ray listens on loopback.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+)
+
+
+def set_variables() -> None:
+    """Say what holds for all that is done with Ray."""
+    _set_defaults(_FOR_ALL)
+
+
+def set_serve_variables(folder: Path, drain_delay_s: float) -> None:
+    """Have HAProxy take the requests and pass them to the replicas, each of which has a port.
+
+    Its files go to `folder`: whoever can write to its socket commands it. A replica that ends goes
+    on to accept for `drain_delay_s`, and for as long as HAProxy needs to learn of it.
+    """
+    _set_defaults(
+        {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            # The application on the server's own loop: nothing in it blocks.
+            "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(
+                max(drain_delay_s, _LEAST_DRAIN_S)
+            ),
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # of silence; its own hour is for anybody
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes over the 5 s
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        }
+    )
+
+
+def _set_defaults(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

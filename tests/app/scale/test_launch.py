@@ -1,0 +1,54 @@
+"""Commands that ask for Ray: what they refuse, and what they say where it is not installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from app.__main__ import cli; cli()"
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT_RAY, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("serve", "--ray"), ("embed", "--ray", "images", "-o", "vectors")]
+)
+def test_without_ray_it_says_what_to_install(arguments: tuple[str, ...]) -> None:
+    ended = _run(*arguments)
+
+    assert ended.returncode == 2
+    assert ended.stderr == "--ray needs Ray, which is an extra: pip install '.[ray]'\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("serve", "--replicas", "2"), "--ray"),
+        (("serve", "--gpus-per-replica", "0.5"), "--ray"),
+        (("serve", "--ray", "--replicas", "0"), "--replicas"),
+        (("serve", "--ray", "--replica", "2"), "--replica"),
+        (("embed", "--ray", "-o", "vectors"), "--manifest"),
+        (("embed", "--ray", "-o", "vectors", "--texts", "a.txt", "b"), "images"),
+        (("embed", "a", "-o", "b.parquet", "--manifest", "m.txt"), "--ray"),
+        (("embed", "a", "-o", "b.parquet", "--workers", "2"), "--ray"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    arguments: tuple[str, ...], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+
+    ended = _run(*arguments)
+
+    assert ended.returncode == 2
+    assert reason in ended.stderr
