@@ -127,11 +127,11 @@ def show_similarities(vectors: Vectors, gallery: Gallery) -> None:
     cosines = vectors @ vectors.T
     subjects = np.array([picture.subject for picture in gallery.pictures])
     same = subjects[:, None] == subjects
-    table = Table("cosine", *map(str, range(len(same))), box=None, padding=(0, 1, 0, 0))
+    table = Table("100 x cosine", *map(str, range(len(same))), box=None, padding=(0, 1, 0, 0))
     for i, picture in enumerate(gallery.pictures):
         cells = [
-            f"[bold green]{cosine:.2f}[/]" if is_same else f"{cosine:.2f}"
-            for cosine, is_same in zip(cosines[i], same[i], strict=True)
+            f"[bold green]{cosine:.0f}[/]" if is_same else f"{cosine:.0f}"
+            for cosine, is_same in zip(100 * cosines[i], same[i], strict=True)
         ]
         table.add_row(f"{i} {picture.name}", *cells)
     console.print(table)

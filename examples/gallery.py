@@ -30,7 +30,7 @@ class Gallery:
 
 
 # Public domain or CC0, shipped with scikit-image.
-_PHOTOGRAPHS = {
+_PHOTOGRAPHED = {
     "an astronaut in an orange suit": "astronaut",
     "a cat": "chelsea",
     "a cup of coffee": "coffee",
@@ -39,16 +39,22 @@ _PHOTOGRAPHS = {
 
 # Two of them differ only in which thing has which colour.
 _SCENES = {
-    "a red circle left of a blue square": Scene(
+    "red-blue": Scene(
         Thing("small", "red", "circle"), "left of", Thing("large", "blue", "square"), "white"
     ),
-    "a blue circle left of a red square": Scene(
+    "blue-red": Scene(
         Thing("small", "blue", "circle"), "left of", Thing("large", "red", "square"), "white"
     ),
-    "a star above a ring": Scene(
+    "star": Scene(
         Thing("large", "yellow", "star"), "above", Thing("small", "green", "ring"), "black"
     ),
-    "a purple shape": Scene(Thing("large", "purple", "cross"), ground="pink"),
+    "purple": Scene(Thing("large", "purple", "cross"), ground="pink"),
+}
+_DRAWN = {
+    "a red circle left of a blue square": "red-blue",
+    "a blue circle left of a red square": "blue-red",
+    "a star above a ring": "star",
+    "a purple shape": "purple",
 }
 
 
@@ -56,21 +62,21 @@ def hang_photographs() -> Gallery:
     """Return four photographs, each with a crop and its mirror image."""
     pictures = [
         Picture(name, subject, as_jpeg(image))
-        for subject in _PHOTOGRAPHS.values()
+        for subject in _PHOTOGRAPHED.values()
         for name, image in _vary_photograph(subject)
     ]
-    return Gallery(tuple(pictures), _PHOTOGRAPHS)
+    return Gallery(tuple(pictures), _PHOTOGRAPHED)
 
 
 def hang_drawings() -> Gallery:
     """Return four scenes, each drawn three times, never twice in the same place or colour."""
     random = np.random.default_rng(7)
     pictures = [
-        Picture(f"{query}, {times}", query, as_jpeg(draw_image(scene, random, 320)))
-        for query, scene in _SCENES.items()
-        for times in ("once", "twice", "thrice")
+        Picture(f"{subject} {number}", subject, as_jpeg(draw_image(scene, random, 320)))
+        for subject, scene in _SCENES.items()
+        for number in (1, 2, 3)
     ]
-    return Gallery(tuple(pictures), {query: query for query in _SCENES})
+    return Gallery(tuple(pictures), _DRAWN)
 
 
 def as_jpeg(image: Image.Image) -> bytes:
