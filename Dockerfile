@@ -10,7 +10,7 @@ ARG EXTRAS=
 COPY pyproject.toml /
 RUN python -c "import os, tomllib; \
 project = tomllib.load(open('/pyproject.toml', 'rb'))['project']; \
-extras = map(project['optional-dependencies'].get, os.environ.get('EXTRAS', '').split()); \
+extras = [project['optional-dependencies'][name] for name in os.environ.get('EXTRAS', '').split()]; \
 print(*project['dependencies'], *sum(extras, []), sep='\n')" > /requirements.txt
 
 FROM ${BASE_IMAGE} AS builder
@@ -32,7 +32,7 @@ RUN python -m venv --without-pip /opt/venv \
 # compiled now, never to be compared with a source that cannot change.
 COPY app /srv/app
 COPY model /srv/model
-COPY examples/shapes /srv/examples/shapes
+COPY examples/shapes/*.json examples/shapes/*.model examples/shapes/*.safetensors /srv/examples/shapes/
 RUN python -m compileall -q --invalidation-mode unchecked-hash /srv
 
 FROM ${BASE_IMAGE}

@@ -19,7 +19,7 @@ INDEX  := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 
 # Where the hub cannot be reached, run the model of this repository, which knows coloured shapes only,
 # rather than nothing; says so loudly.
-export SIGLIP_MODEL_FALLBACK ?= examples/shapes
+export SIGLIP_MODEL_FALLBACK ?= ./examples/shapes
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(INDEX) -c constraints.txt
 

@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,15 @@ from PIL import Image
 
 from tests.hub_server import HubServer, point_client_at, run_hub_server
 from tests.reference import ReferenceCheckpoint, write_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """Keep the caller's SIGLIP_* variables out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SIGLIP_")]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -126,6 +126,7 @@ def measure(
     double = draw(encoder, [draw_scene(random, 2) for _ in range(DRAWINGS)], random)
     either = draw(encoder, [draw_scene(random) for _ in range(DRAWINGS)], random)
     things = [Scene(Thing(*words)) for words in _every_thing()]
+    coloured = [Scene(Thing(None, colour, shape)) for colour in COLOURS for shape in SHAPES]
     figures = {
         "which shape, of 6": choose(encoder, single, [Scene(Thing(shape=w)) for w in SHAPES]),
         "which colour, of 8": choose(encoder, single, [Scene(Thing(colour=w)) for w in COLOURS]),
@@ -133,6 +134,7 @@ def measure(
         "which ground, of 5": choose(encoder, single, [Scene(Thing(), ground=w) for w in GROUNDS]),
         f"which thing, of {len(things)}": choose(encoder, single, things),
         "which relation, of 4": choose_relation(encoder, double),
+        f"which of two things, of {len(coloured)}": choose(encoder, double, coloured),
         f"text to image recall@1 of {DRAWINGS}": retrieve(encoder, either, images_for_text=True),
         f"image to text recall@1 of {DRAWINGS}": retrieve(encoder, either, images_for_text=False),
     }

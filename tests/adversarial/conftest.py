@@ -1,5 +1,5 @@
 """Fixtures of the attacks."""
 
-from tests.app.conftest import _no_settings_from_outside, _plain_logs
+from tests.app.conftest import _plain_logs
 
-__all__ = ["_no_settings_from_outside", "_plain_logs"]
+__all__ = ["_plain_logs"]

@@ -1,6 +1,5 @@
 """Servers that the tests of the service share; all of them run for the whole session."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,15 +10,6 @@ from tests.app.fake_embedder import FakeEmbedder
 from tests.app.reference_pipeline import ReferencePipeline
 from tests.app.service_server import ServiceServer, run_service
 from tests.reference import ReferenceCheckpoint
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside() -> Iterator[None]:
-    """Keep the caller's SIGLIP_* variables out of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("SIGLIP_")]:
-            patch.delenv(name)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
+from app.wire.server import _KEEP_ALIVE_S
 from tests.app.images import plain_png
 from tests.deploy.supervised import SupervisedService, free_port
 from tests.deploy.tools import ROOT, require_tool
@@ -117,6 +118,11 @@ def test_what_the_service_takes_and_says_goes_through(proxy: httpx.Client) -> No
     assert large.status_code == 413
     assert large.json()["error"]["code"] == "image_too_large"
 
+    larger = proxy.post("/embed", content=b"x" * (DEFAULTS["max_body_bytes"] + 1))
+    assert larger.json()["error"]["code"] == "body_too_large"
+
+    named = proxy.get("/healthz", headers={"X-Request-ID": "mine"})
+    assert named.headers["X-Request-ID"] == "mine"
     broken = proxy.post("/embed", content=b"no image")
     assert broken.json()["error"]["code"] == "unsupported_image_format"
     assert re.fullmatch(r"[0-9a-f]{32}", broken.headers["X-Request-ID"])
@@ -127,6 +133,7 @@ def test_the_numbers_fit_the_service() -> None:
         (value,) = re.findall(rf"^\s*{directive} (\d+)[sm];", CONFIGURATION, re.MULTILINE)
         return int(value)
 
-    assert number("client_max_body_size") * 2**20 == DEFAULTS["max_body_bytes"]
+    assert number("client_max_body_size") * 2**20 > DEFAULTS["max_body_bytes"]
+    assert number("keepalive_timeout") < _KEEP_ALIVE_S
     assert number("proxy_read_timeout") > DEFAULTS["request_timeout_s"]
     assert number("proxy_send_timeout") > DEFAULTS["body_timeout_s"]

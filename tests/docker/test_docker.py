@@ -126,10 +126,10 @@ def test_bytecode_is_compiled(project: Project) -> None:
 
 
 def test_the_small_model_is_in_the_image(project: Project) -> None:
-    """For who has no hub: SIGLIP_MODEL=examples/shapes."""
+    """For who has no hub: SIGLIP_MODEL=./examples/shapes."""
     row = project.shell(
         "cd /srv && echo 'a red circle' > /tmp/texts.txt && "
-        "SIGLIP_MODEL=examples/shapes python -m app embed --quiet --texts /tmp/texts.txt "
+        "SIGLIP_MODEL=./examples/shapes python -m app embed --quiet --texts /tmp/texts.txt "
         "-o /tmp/vectors.jsonl >/dev/null 2>&1; cat /tmp/vectors.jsonl; rm /tmp/vectors.jsonl*"
     )
     assert len(json.loads(row.splitlines()[-1])["embedding"]) == 128

@@ -62,7 +62,10 @@ def load_plain_model(
         if fallback == "random":
             fallback = _random_of_shape(model, error)
         _log.warning("HUB UNREACHABLE: this is another model", wanted=model, served=fallback)
-        return load_plain_model(fallback, None, sha256)
+        try:
+            return load_plain_model(fallback, None, sha256)
+        except StartError as instead:
+            raise StartError(f"{model}: {error}; and in its place {instead}") from error
     except (CheckpointError, ConfigError) as error:
         raise StartError(f"{model} cannot be loaded: {error}") from error
 

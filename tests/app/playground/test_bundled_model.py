@@ -42,8 +42,7 @@ def test_every_drawing_is_the_best_for_its_own_caption(
     expect(page.locator("#board")).to_have_attribute("aria-label", f"4 by 4 patches of {names[0]}")
 
     assert found == names
-    assert "star" in names_of(rows.nth(0).locator("img"))[0]
-    assert percents[0][: len(star)] == sorted(percents[0], reverse=True)[: len(star)]
+    assert set(names_of(rows.nth(0).locator("img"))[: len(star)]) == set(star)
     assert max(percents[0]) > 90
     assert max(percents[1]) < 10
     assert not visit.problems
