@@ -13,6 +13,7 @@ from app import exit_codes
 from app.errors import ServiceError
 from app.settings import Settings
 from app.wire.server import _KEEP_ALIVE_S
+from benchmarks import sizing
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.fake_text_embedder import FakeTextEmbedder
 from tests.app.service_server import run_service
@@ -101,3 +102,9 @@ def test_supervisors_wait_for_the_end() -> None:
         f"{waits.removesuffix('s')} s in docker-compose.yml, {in_kubernetes} in Kubernetes"
         in " ".join(DOCUMENT.split())
     )
+
+
+def test_models_of_every_size_are_measured() -> None:
+    rows = re.findall(r"^\| (\S+-patch\S+) \|(?: [\d.]+ \|){5}$", section("Sizing"), re.M)
+
+    assert tuple(rows) == sizing._SHAPES

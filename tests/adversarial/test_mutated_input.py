@@ -19,7 +19,7 @@ from app.intake.decode import DecodedImage, DecodeLimits, decode_image
 from app.intake.formats import FORMATS
 from app.settings import Settings
 from tests.adversarial.any_answer import REFUSALS, check_any_answer, refuse_constant
-from tests.app.fake_embedder import FakeEmbedder
+from tests.app.fake_embedder import SoundImages
 from tests.app.fake_text_embedder import SoundTexts
 from tests.app.images import animation, encode, plain_png, scene
 from tests.app.service_server import ServiceServer, run_service
@@ -183,7 +183,7 @@ def _decoded_in_standard_writing(text: str) -> bytes | None:
 
 @pytest.fixture(scope="module")
 def server(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
-    with run_service(Settings(max_images=5, max_pixels=1_000_000), FakeEmbedder()) as service:
+    with run_service(Settings(max_images=5, max_pixels=1_000_000), SoundImages()) as service:
         yield service
 
 
@@ -279,7 +279,7 @@ _vectorize_bodies = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def labelling(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
     settings = Settings(max_images=5, max_pixels=1_000_000, adapters=frozenset({"weaviate"}))
-    with run_service(settings, FakeEmbedder(), texts=SoundTexts()) as service:
+    with run_service(settings, SoundImages(), texts=SoundTexts()) as service:
         yield service
 
 

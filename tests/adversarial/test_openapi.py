@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from app.api.adapters import ADAPTERS
 from app.main import create_app
 from app.settings import Settings
-from tests.app.fake_embedder import SPACE, FakeEmbedder
+from tests.app.fake_embedder import SPACE, SoundImages
 from tests.app.fake_text_embedder import SoundTexts
 from tests.app.images import encode, plain_png, scene
 from tests.app.service_server import ServiceServer, run_service
@@ -29,14 +29,14 @@ IMAGES = [plain_png((10, 20, 30)), encode(scene(0), "JPEG"), encode(scene(1), "W
 
 @pytest.fixture(scope="module")
 def service(_no_settings_from_outside: None) -> Iterator[ServiceServer]:
-    with run_service(ALL_ROUTES, FakeEmbedder(), texts=SoundTexts()) as server:
+    with run_service(ALL_ROUTES, SoundImages(), texts=SoundTexts()) as server:
         yield server
 
 
 ALL_ROUTES = Settings(adapters=frozenset(ADAPTERS))
 # A copy: schemathesis changes it, and routes share their descriptions with other applications.
 description = schemathesis.openapi.from_dict(
-    copy.deepcopy(create_app(ALL_ROUTES, FakeEmbedder()).openapi())
+    copy.deepcopy(create_app(ALL_ROUTES, SoundImages()).openapi())
 )
 
 UNKNOWN_HEADER = "x-schemathesis-unknown-property"
@@ -63,7 +63,7 @@ def test_every_answer_is_as_described(service: ServiceServer, case: schemathesis
 
 
 def test_the_description_is_valid() -> None:
-    validate_description(create_app(Settings(), FakeEmbedder()).openapi())
+    validate_description(create_app(Settings(), SoundImages()).openapi())
 
 
 def test_examples_can_be_sent_as_they_are(service: ServiceServer) -> None:
@@ -119,7 +119,7 @@ def _know_the_service(case: schemathesis.Case[Any]) -> None:
             options["expect_space"] = SPACE
     if case.path == "/v1/embeddings" and isinstance(case.body, dict):
         if type(case.body.get("dimensions")) is int:
-            case.body["dimensions"] = FakeEmbedder().info.dim
+            case.body["dimensions"] = SoundImages().info.dim
         truncate = case.body.get("truncate")
         if truncate is False or truncate == "NONE":  # refuses a text of too many tokens
             case.body["truncate"] = True

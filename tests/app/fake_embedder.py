@@ -150,6 +150,14 @@ class FakeEmbedder:
         assert self.entered.acquire(timeout=_WAIT_S), "no batch has begun"
 
 
+class SoundImages(FakeEmbedder):
+    """The fake for images that anybody may have made: no colour is a command."""
+
+    def resize(self, image: Image.Image) -> UInt8Array:
+        pixels: UInt8Array = np.minimum(np.asarray(image.resize((SIDE, SIDE))), FAILS_TO_BEGIN - 1)
+        return pixels
+
+
 class Headless(FakeEmbedder):
     """The fake as a model without pooling head."""
 
