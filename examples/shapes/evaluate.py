@@ -115,16 +115,16 @@ def report(encoder: Encoder) -> None:
 
 
 def measure(
-    encoder: Encoder, seed: int = SEED
+    encoder: Encoder, drawings: int = DRAWINGS
 ) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
     """Return the share of right answers to each question, and which things were confused.
 
-    All drawings are from a seed that training has not seen.
+    Each question is asked of so many drawings, all from a seed that training has not seen.
     """
-    random = np.random.default_rng(seed)
-    single = draw(encoder, [draw_scene(random, 1) for _ in range(DRAWINGS)], random)
-    double = draw(encoder, [draw_scene(random, 2) for _ in range(DRAWINGS)], random)
-    either = draw(encoder, [draw_scene(random) for _ in range(DRAWINGS)], random)
+    random = np.random.default_rng(SEED)
+    single = draw(encoder, [draw_scene(random, 1) for _ in range(drawings)], random)
+    double = draw(encoder, [draw_scene(random, 2) for _ in range(drawings)], random)
+    either = draw(encoder, [draw_scene(random) for _ in range(drawings)], random)
     things = [Scene(Thing(*words)) for words in _every_thing()]
     coloured = [Scene(Thing(None, colour, shape)) for colour in COLOURS for shape in SHAPES]
     figures = {
@@ -135,8 +135,8 @@ def measure(
         f"which thing, of {len(things)}": choose(encoder, single, things),
         "which relation, of 4": choose_relation(encoder, double),
         f"which of two things, of {len(coloured)}": choose(encoder, double, coloured),
-        f"text to image recall@1 of {DRAWINGS}": retrieve(encoder, either, images_for_text=True),
-        f"image to text recall@1 of {DRAWINGS}": retrieve(encoder, either, images_for_text=False),
+        f"text to image recall@1 of {drawings}": retrieve(encoder, either, images_for_text=True),
+        f"image to text recall@1 of {drawings}": retrieve(encoder, either, images_for_text=False),
     }
     return figures, find_confusions(encoder, single, things)
 
