@@ -26,6 +26,8 @@ _CONNECTIONS = 16
 _IMAGES = 4000
 # Ray's processes take ports by chance from 32768 on.
 _PORT = 21_400
+_START_S = 300
+_SETTLE_S = 5
 
 
 def main() -> None:
@@ -73,7 +75,19 @@ def _serving(checkpoint: Path, replicas: int) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with running_server(command, environment, _PORT, "/readyz", log) as server:
+            if replicas:
+                _wait_for_all(log)
             yield server
+
+
+def _wait_for_all(log: Path) -> None:
+    """Wait until all replicas are there, and HAProxy knows: until then it closes connections."""
+    give_up_at = time.monotonic() + _START_S
+    while "replicas are ready" not in log.read_text():
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(f"the replicas did not get ready:\n{log.read_text()[-2000:]}")
+        time.sleep(0.2)
+    time.sleep(_SETTLE_S)
 
 
 def _measure_bulk(report: Report, checkpoint: Path, jpeg: bytes, most: int, images: int) -> None:
