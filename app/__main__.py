@@ -26,6 +26,7 @@ import typer
 
 from app import __version__, exit_codes
 from app.allocator import configure_allocators
+from app.embed_command import embed
 from app.engine.protocol import StartError
 from app.engine.towers.catalogue import describe_models
 from app.environment import (
@@ -37,9 +38,9 @@ from app.environment import (
     read_settings,
     warn_of_unknown_variables,
 )
-from app.file_commands import embed, search
 from app.main import create_app
 from app.observe.logs import configure_logs
+from app.search_command import search
 from app.settings import Settings
 from app.wire.listeners import open_listeners
 from app.wire.open_files import allow_connections

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from examples.client import embed_images
+from examples.shapes.checkpoint import FOLDER
 from examples.shapes.drawing import draw_image
 from examples.shapes.world import (
     COLOURS,
@@ -33,7 +34,6 @@ from examples.shapes.world import (
 )
 from model import SiglipImageProcessor, SiglipModel, load_tokenizer
 
-FOLDER = Path(__file__).parent
 SEED = 1_000_000  # training draws from another
 DRAWINGS = 400
 

@@ -7,20 +7,25 @@ true pair counts as one, not only the pairs on the diagonal.
 """
 
 import argparse
-import io
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from sentencepiece import SentencePieceTrainer
 from torch import nn
 
+from examples.shapes.checkpoint import (
+    FOLDER,
+    SIDE,
+    TEMPLATES,
+    WIDTH,
+    build_model,
+    write_checkpoint,
+    write_tokenizer,
+)
 from examples.shapes.drawing import draw_pixels
 from examples.shapes.world import (
     COLOURS,
@@ -34,32 +39,13 @@ from examples.shapes.world import (
     draw_scene,
     holds,
 )
-from model import SiglipConfig, SiglipModel, SiglipTextConfig, SiglipVisionConfig
+from model import SiglipModel
 from model.tokenization_siglip import SiglipTokenizer
-
-FOLDER = Path(__file__).parent
-SIDE, PATCH = 48, 12  # pixels; a small thing is about as large as a patch
-TOKENS = 24
-TOKEN_KINDS = 160
-WIDTH: Any = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
 
 SEED = 0
 BATCH = 128  # drawings; half of them are the other half with one thing changed
 LEARNING_RATE = 1e-3
 WARMUP_STEPS = 100
-
-TEMPLATES = ("{}", "a photo of {}", "This is a photo of {}.", "a picture of {}", "a drawing of {}")
-PREPROCESSOR = {
-    "image_processor_type": "SiglipImageProcessor",
-    "do_resize": True,
-    "size": {"height": SIDE, "width": SIDE},
-    "resample": 3,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-}
 
 
 @dataclass(frozen=True)
@@ -88,56 +74,6 @@ def main() -> None:
     learn_to_name(model, tokenizer, arguments.naming_steps)
     train(model, tokenizer, arguments.steps)
     write_checkpoint(model, arguments.output)
-
-
-def write_tokenizer(folder: Path) -> SiglipTokenizer:
-    """Train spiece.model on the words of the world; what is none is spelt out in letters."""
-    words = [*COLOURS, *GROUNDS, *SHAPES, "shape", *SIZES, *OPPOSITES, "a", "an", "on", "ground"]
-    sentences = [template.format(word).lower() for template in TEMPLATES for word in words]
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    spiece = io.BytesIO()
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences * 20),
-        model_writer=spiece,
-        vocab_size=TOKEN_KINDS,
-        model_type="bpe",
-        required_chars=letters,
-        normalization_rule_name="identity",
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        hard_vocab_limit=False,
-        num_threads=1,
-        minloglevel=2,
-    )
-    (folder / "spiece.model").write_bytes(spiece.getvalue())
-    options = {
-        "tokenizer_class": "SiglipTokenizer",
-        "model_max_length": TOKENS,
-        "eos_token": "</s>",
-        "pad_token": "</s>",
-        "unk_token": "<unk>",
-        "do_lower_case": True,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(options, indent=2) + "\n")
-    return SiglipTokenizer(folder / "spiece.model", max_length=TOKENS, vocab_size=TOKEN_KINDS)
-
-
-def build_model() -> SiglipModel:
-    """Build the two towers, and start the logits near the share of sentences that are true."""
-    config = SiglipConfig(
-        vision_config=SiglipVisionConfig(
-            image_size=SIDE, patch_size=PATCH, num_hidden_layers=4, **WIDTH
-        ),
-        text_config=SiglipTextConfig(
-            vocab_size=TOKEN_KINDS, max_position_embeddings=TOKENS, num_hidden_layers=2, **WIDTH
-        ),
-    )
-    model = SiglipModel(config)
-    nn.init.constant_(model.logit_scale, math.log(10))
-    nn.init.constant_(model.logit_bias, -5)
-    return model
 
 
 def learn_to_name(model: SiglipModel, tokenizer: SiglipTokenizer, steps: int) -> None:
@@ -206,12 +142,6 @@ class Optimizer:
         """Print how far it has come."""
         minutes = (time.monotonic() - self._start) / 60
         print(f"{step:5} loss {loss.item():6.3f} {minutes:5.1f} min {more}", flush=True)
-
-
-def write_checkpoint(model: SiglipModel, folder: Path) -> None:
-    """Write the weights in float16, and how images are prepared, beside the tokenizer."""
-    model.to(torch.float16).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
 
 
 def draw_batches(tokenizer: SiglipTokenizer) -> Iterator[Batch]:

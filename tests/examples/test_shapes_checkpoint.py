@@ -9,7 +9,8 @@ import torch
 from transformers import SiglipImageProcessorPil, SiglipModel, SiglipTokenizer
 
 from app.settings import Settings
-from examples.shapes import evaluate, train
+from examples.shapes import checkpoint, evaluate, train
+from examples.shapes.checkpoint import FOLDER
 from examples.shapes.drawing import draw_image
 from examples.shapes.world import draw_scene
 from model import SiglipImageProcessor, load_tokenizer
@@ -18,7 +19,6 @@ from tests.app.service_server import run_service
 from tests.instruction_sets import needs_vnni
 from tests.reference import relative_difference
 
-FOLDER = evaluate.FOLDER
 README = (FOLDER / "README.md").read_text()
 PROMISED = {
     name: float(share)
@@ -67,7 +67,11 @@ def test_transformers_computes_the_same() -> None:
     )
     theirs = SiglipModel.from_pretrained(FOLDER, dtype=torch.float32)
     ids = SiglipTokenizer.from_pretrained(FOLDER)(
-        texts, padding="max_length", max_length=train.TOKENS, truncation=True, return_tensors="pt"
+        texts,
+        padding="max_length",
+        max_length=checkpoint.TOKENS,
+        truncation=True,
+        return_tensors="pt",
     )["input_ids"]
     pixel_values = SiglipImageProcessorPil.from_pretrained(FOLDER)(images, return_tensors="pt")[
         "pixel_values"
@@ -107,13 +111,13 @@ def test_the_service_knows_as_much(dtype: str, decode: str, few: dict[str, float
 
 def test_training_begins(tmp_path: Path) -> None:
     """A few steps of the script that made it, from its tokenizer to files that load."""
-    tokenizer = train.write_tokenizer(tmp_path)
+    tokenizer = checkpoint.write_tokenizer(tmp_path)
     assert (tmp_path / "spiece.model").read_bytes() == (FOLDER / "spiece.model").read_bytes()
 
     torch.manual_seed(train.SEED)
-    model = train.build_model()
+    model = checkpoint.build_model()
     train.train(model, tokenizer, steps=2)
-    train.write_checkpoint(model, tmp_path)
+    checkpoint.write_checkpoint(model, tmp_path)
 
     assert {path.name for path in tmp_path.iterdir()} == {
         path.name for path in FOLDER.iterdir() if path.suffix in (".json", ".safetensors", ".model")

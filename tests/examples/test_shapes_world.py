@@ -1,12 +1,17 @@
 """Which sentences are true of which scenes, and what is drawn of them."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import app
 from examples.shapes.drawing import draw_pixels
 from examples.shapes.world import (
     COLOURS,
     GROUNDS,
+    SHAPES,
     Scene,
     Thing,
     change_scene,
@@ -108,3 +113,16 @@ def test_the_same_seed_draws_the_same() -> None:
     first, second = (draw_pixels(SCENE, np.random.default_rng(5), 64) for _ in range(2))
 
     assert (first == second).all()
+
+
+def test_the_playground_draws_the_same_world() -> None:
+    script = (Path(app.__file__).parent / "playground" / "samples.js").read_text()
+    for name, colours in (("COLOURS", COLOURS), ("GROUNDS", GROUNDS)):
+        (body,) = re.findall(rf"const {name} = \{{(.*?)\}};", script, re.DOTALL)
+        found = {
+            word: tuple(bytes.fromhex(code))
+            for word, code in re.findall(r'(\w+): "#(\w{6})"', body)
+        }
+        assert found == dict(colours)
+    (body,) = re.findall(r"const SHAPES = \{(.*?)\n\};", script, re.DOTALL)
+    assert set(re.findall(r"^  (\w+): \(path\)", body, re.MULTILINE)) == set(SHAPES)

@@ -40,6 +40,8 @@ def test_without_ray_it_says_what_to_install(arguments: tuple[str, ...]) -> None
         (("embed", "--ray", "-o", "vectors", "--texts", "a.txt", "b"), "images"),
         (("embed", "a", "-o", "b.parquet", "--manifest", "m.txt"), "--ray"),
         (("embed", "a", "-o", "b.parquet", "--workers", "2"), "--ray"),
+        (("embed", "a", "-o", "b.parquet", "--max-error-rate", "0"), "--ray"),
+        (("embed", "a", "-o", "b.parquet", "--rows-per-file", "9"), "--ray"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -1,10 +1,8 @@
-"""The commands that work on files, without HTTP: `embed` and `search`."""
+"""The command `embed`: files to vectors, without HTTP."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -12,7 +10,7 @@ import typer
 
 from app import exit_codes
 from app.allocator import configure_allocators
-from app.engine.protocol import NO_TEXTS, Embedder, NoTexts, StartError, Towers
+from app.engine.protocol import NO_TEXTS, NoTexts, StartError, Towers
 from app.engine.service import EmbeddingService
 from app.environment import (
     Model,
@@ -21,13 +19,15 @@ from app.environment import (
     read_settings,
     warn_of_unknown_variables,
 )
-from app.errors import ServiceError, WorkerDeadError
-from app.main import build_service, load_model, load_texts, load_towers
+from app.main import build_service, load_model, load_towers
 from app.observe.logs import configure_logs
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.scale.request import ScaleRequest
+
+# Of one file of Ray's output.
+_ROWS_PER_FILE = 10_000
 
 
 def embed(
@@ -81,11 +81,13 @@ def embed(
         float | None, typer.Option(min=0, help="GPUs of each, say 0.5; else an equal part.")
     ] = None,
     rows_per_file: Annotated[
-        int, typer.Option(min=1, help="With Ray, images in one file of the output.")
-    ] = 10_000,
+        int | None,
+        typer.Option(min=1, help="With Ray, images in one file of the output; else 10,000."),
+    ] = None,
     max_error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="With Ray, give up when more of the images fail.")
-    ] = 1.0,
+        float | None,
+        typer.Option(min=0, max=1, help="With Ray, give up when more of the images fail; else 1."),
+    ] = None,
 ) -> None:
     """Embed image files or texts, without HTTP, with the model and limits of SIGLIP_* variables.
 
@@ -120,13 +122,25 @@ def embed(
     warn_of_unknown_variables()
     configure_allocators()
     options = VectorOptions(output, normalize)
+    of_ray = (manifest, max_error_rate, rows_per_file, workers, cpus_per_worker, gpus_per_worker)
     if ray or ray_address:
-        share = (workers, cpus_per_worker, gpus_per_worker, ray_address)
-        files_of_a_run = (paths or (), manifest, out, options, resume, quiet)
-        request = ScaleRequest(*files_of_a_run, max_error_rate, rows_per_file, *share)
+        request = ScaleRequest(
+            paths=paths or (),
+            manifest=manifest,
+            output=out,
+            options=options,
+            resume=resume,
+            quiet=quiet,
+            max_error_rate=1.0 if max_error_rate is None else max_error_rate,
+            rows_per_file=rows_per_file or _ROWS_PER_FILE,
+            workers=workers,
+            cpus=cpus_per_worker,
+            gpus=gpus_per_worker,
+            address=ray_address,
+        )
         _embed_on_ray(request, settings, texts)
-    if manifest or not (workers is None and cpus_per_worker is None and gpus_per_worker is None):
-        raise typer.BadParameter("a manifest, workers and their parts are for --ray")
+    if any(option is not None for option in of_ray):
+        raise typer.BadParameter("a manifest, a rate of errors, rows and workers are for --ray")
     limits = (settings.max_image_bytes, settings.max_text_bytes)
 
     try:
@@ -179,60 +193,3 @@ def _embed_on_ray(request: "ScaleRequest", settings: Settings, texts: Path | Non
     except StartError as error:
         fail_to_start(error)
     exit_at_once(code)
-
-
-def search(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX.parquet", help="What `embed -o INDEX.parquet` wrote.")
-    ],
-    image: Annotated[Path | None, typer.Option(help="Find images like this one.")] = None,
-    text: Annotated[str | None, typer.Option(help="Find images of what this says.")] = None,
-    count: Annotated[
-        int, typer.Option("-k", "--count", min=1, max=1000, help="How many to find.")
-    ] = 10,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines also on a terminal.")
-    ] = False,
-    model: Model = None,
-) -> None:
-    """Find the images of a Parquet file of vectors that are nearest to an image or a text.
-
-    Prints rank, score and path (of captions the id), the nearest first: a table on a terminal, JSON
-    lines elsewhere. The score is the cosine, 1 for the same image. All vectors are looked at, and
-    nothing but a part of them is in memory. Images without a vector are left out.
-
-    The model of the SIGLIP_* variables must be the one that the file was embedded with. Logs go to
-    standard error, from level warning on if SIGLIP_LOG_LEVEL does not say.
-    """
-    # Here, since `serve` needs none of it.
-    from app.bulk.row import BulkError
-    from app.search.query import pick_query
-    from app.search.results import to_json_lines, to_table, write_results
-    from app.search.run import search_index
-
-    settings = read_settings(model=model)
-    level = settings.log_level if "log_level" in settings.model_fields_set else "warning"
-    configure_logs(level, settings.log_format, stream=sys.stderr)
-    signal.signal(signal.SIGINT, lambda number, _: exit_at_once(128 + number))
-    warn_of_unknown_variables()
-    configure_allocators()
-
-    def build(embedder: Embedder) -> EmbeddingService:
-        texts = NO_TEXTS if text is None else load_texts(settings, embedder.info)
-        return build_service(embedder, settings, texts=texts)
-
-    try:
-        query = pick_query(image, text, settings.max_image_bytes, settings.max_text_bytes)
-        found = search_index(index, query, count, partial(load_model, settings), build)
-        shown = to_json_lines(found) if json or not sys.stdout.isatty() else to_table(found)
-        code = write_results(shown)
-    except BulkError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(exit_codes.BAD_SETTINGS) from None
-    except StartError as error:
-        fail_to_start(error)
-    except ServiceError as error:
-        print(f"the query has no vector: {error.message}", file=sys.stderr)
-        lost = isinstance(error, WorkerDeadError)
-        code = exit_codes.ENGINE_LOST if lost else exit_codes.SOME_FAILED
-    exit_at_once(code)  # see `embed`
