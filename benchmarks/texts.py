@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from app.engine.towers.device import pick_dtype
+from app.engine.towers.dtypes import pick_dtypes
 from app.observe.logs import configure_logs
 from benchmarks.beside_images import report_beside_images
 from benchmarks.client import Connection, run_on_loop
@@ -95,7 +95,7 @@ def _compare_starts(report: Report, checkpoints: TextCheckpoints, rounds: int) -
         for kind, (folder, text) in kinds.items():
             starts[kind].append(_time_start(folder, text))
     off, siglip2 = starts["SIGLIP_TEXT=off"], starts["texts, SigLIP 2"]
-    dtype = pick_dtype("auto", torch.device("cpu"))
+    (dtype,) = pick_dtypes("auto", torch.device("cpu"))
     allowed = checkpoints.layer_weights * dtype.itemsize + _ALLOWED_EXTRA_BYTES
     grown = _resident(siglip2) - _resident(off)
     title = f"start with {BASE}, 256,000 tokens: lower quartile of {rounds}"

@@ -12,7 +12,8 @@ from app.engine.protocol import Embedder, ModelInfo, StartError, UInt8Array, Vec
 from app.engine.towers.batch import Collate, Tower
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.compiled import CompiledRunner
-from app.engine.towers.device import configure_device, pick_device, pick_dtype
+from app.engine.towers.device import configure_device, pick_device
+from app.engine.towers.dtypes import load_soundly, pick_dtypes
 from app.engine.towers.fingerprint import space_of
 from app.engine.towers.loading import LoadedModel, load_plain_model
 from app.engine.towers.reference import embed_plainly, in_float32
@@ -46,12 +47,27 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     `load_plain_model`. `sha256` is what the weight files must have, if given. Raises `StartError`.
     """
     torch_device = pick_device(device)
-    torch_dtype = pick_dtype(dtype, torch_device)
+    dtypes = pick_dtypes(dtype, torch_device)
     configure_device(torch_device)
-    if compiled and torch_dtype == torch.int8:
+    if compiled and torch.int8 in dtypes:
         raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
-    loaded = load_plain_model(model, revision, sha256, fallback)
-    _refuse_unsupported(loaded, torch_dtype, compiled=compiled)
+
+    load = partial(load_plain_model, model, revision, sha256, fallback)
+    build = partial(_build, load, torch_device, max_batch_size, compiled=compiled, decode=decode)
+    return load_soundly(dtypes, build)
+
+
+def _build(
+    load: Callable[[], LoadedModel],
+    device: torch.device,
+    max_batch_size: int | None,
+    dtype: torch.dtype,
+    *,
+    compiled: bool,
+    decode: str,
+) -> Embedder:
+    loaded = load()
+    _refuse_unsupported(loaded, dtype, compiled=compiled)
     if decode == "fast":
         loaded = loaded.resizing_with_torch()
     if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
@@ -59,14 +75,14 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
 
     test_images = _draw_test_images(loaded)
     # Before the fast path takes memory.
-    space, expected = _fingerprint_and_embed(loaded, torch_dtype, test_images)
-    info = _describe(loaded, space, torch_device, torch_dtype)
-    runner = _fuse(loaded, torch_device, torch_dtype, info.max_patches, compiled=compiled)
+    space, expected = _fingerprint_and_embed(loaded, dtype, test_images)
+    info = _describe(loaded, space, device, dtype)
+    runner = _fuse(loaded, device, dtype, info.max_patches, compiled=compiled)
     processor = loaded.processor
     load_reference = partial(_load_reference, loaded.load_again, processor)
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
-    suitable = pick_max_batch_size(torch_device, info.max_patches)
+    suitable = pick_max_batch_size(device, info.max_patches)
     size = fit_batch_size(runner, test_images[0], max_batch_size, suitable)
     embedder = ImageTowerEmbedder(
         replace(info, max_batch_size=size), processor, runner, load_reference

@@ -1,20 +1,18 @@
-"""What to compute on, and in which precision: `auto` resolved, and the impossible refused."""
+"""What to compute on: `auto` resolved, the impossible refused, and what devices raise explained."""
 
-from collections.abc import Iterator, Mapping
+import os
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
+import structlog
 import torch
 
 from app.cores import count_cores
 from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError, StartError
 
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "int8": torch.int8,
-}
+_log = structlog.get_logger(__name__)
 
 # cudaError_t of the CUDA runtime: of pinned host memory too, which no allocator of torch retries.
 _CUDA_ERROR_MEMORY_ALLOCATION = 2
@@ -25,42 +23,71 @@ _OUT_OF_MEMORY_WORDS = (
 )
 
 
-def pick_device(name: str) -> torch.device:
+# What a driver puts there for this machine, or a container runtime for this container: the device
+# that all programs open first, and on Windows' subsystem for Linux the one that stands for it.
+_NVIDIA_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+# NVIDIA's container images set it, and matrix products in float32 then keep 10 bits of 23.
+_TF32_OVERRIDE = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
+
+
+def pick_device(name: str, drivers: Sequence[Path] = _NVIDIA_DRIVERS) -> torch.device:
     """Resolve `auto`, and see that the device is there; raises `StartError`."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if _cuda_is_available(drivers) else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        probe = torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise StartError(f"SIGLIP_DEVICE={name} cannot be used on this machine") from error
-    return device
+    return probe.device if device.type == "cuda" else device  # with its number
+
+
+def _cuda_is_available(drivers: Sequence[Path]) -> bool:
+    """Ask PyTorch; where it finds no device that the machine seems to have, log why."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    # PyTorch warns of a driver that is too old, say.
+    reason = " ".join(" ".join(str(warning.message) for warning in caught).split())
+    driver = next((driver for driver in drivers if driver.exists()), None)
+    if not available and driver is not None:
+        _log.warning(
+            "NVIDIA GPU NOT USED: SIGLIP_DEVICE=auto takes the CPU",
+            driver=str(driver),
+            reason=reason or _why_no_cuda(),
+        )
+    elif reason:
+        _log.warning("PyTorch warns of CUDA", reason=reason)
+    return available
+
+
+def _why_no_cuda() -> str:
+    if torch.version.cuda is None:
+        return f"PyTorch {torch.__version__} is built without CUDA"
+    return f"PyTorch {torch.__version__}, for CUDA {torch.version.cuda}, finds no device"
 
 
 def configure_device(device: torch.device) -> None:
-    """Choose, once in a process, how a device computes attention, or how many cores compute."""
+    """Choose, once in a process, how a device computes, or how many cores do."""
     if device.type == "cpu":
         torch.set_num_threads(min(torch.get_num_threads(), count_cores()))
     if device.type == "cuda":
         # cuDNN's attention plans anew for every shape in every thread; flash attention does not.
         torch.backends.cuda.enable_cudnn_sdp(False)
+        _keep_all_digits()
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Resolve `auto`: bfloat16 where the device computes it natively, else float32.
-
-    int8 stands for 8-bit linear layers; raises `StartError` where they would be slow.
-    """
-    if name == "int8" and not _capabilities(device).get("avx512_vnni"):
-        raise StartError("SIGLIP_DTYPE=int8 needs SIGLIP_DEVICE=cpu and avx512_vnni")
-    if name != "auto":
-        return _DTYPES[name]
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        capabilities = _capabilities(device)
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.bfloat16 if native else torch.float32
+def _keep_all_digits() -> None:
+    """Have float32 be float32, and sums of products be summed in it, whatever the dtype."""
+    if os.environ.get(_TF32_OVERRIDE, "0") not in ("", "0"):
+        _log.warning("TF32 stays off: float32 means all of its digits", ignored=_TF32_OVERRIDE)
+    matmul = torch.backends.cuda.matmul
+    # Of the two ways to say so, the one that leaves both in agreement: torch's compiler asks by
+    # this one, which raises once they differ.
+    matmul.allow_tf32 = False
+    matmul.allow_fp16_accumulation = False
+    matmul.allow_fp16_reduced_precision_reduction = False
+    matmul.allow_bf16_reduced_precision_reduction = False
 
 
 @contextmanager
@@ -84,8 +111,3 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in str(error) for words in _OUT_OF_MEMORY_WORDS
     )
-
-
-def _capabilities(device: torch.device) -> Mapping[str, Any]:
-    """Return the processor's instruction sets; of another device nothing is known."""
-    return torch.cpu.get_capabilities() if device.type == "cpu" else {}

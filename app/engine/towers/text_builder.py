@@ -15,7 +15,8 @@ from app.allocator import give_back_memory, move_to_huge_pages
 from app.engine.protocol import Int64Array, ModelInfo, NoTexts, TextEmbedder, TextInfo
 from app.engine.towers.batch import Batch
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
-from app.engine.towers.device import pick_device, pick_dtype
+from app.engine.towers.device import pick_device
+from app.engine.towers.dtypes import load_soundly, pick_dtypes
 from app.engine.towers.fingerprint import hash_weights, text_space_of
 from app.engine.towers.reference import embed_texts_plainly, in_float32
 from app.engine.towers.runners import pick_runner
@@ -49,10 +50,10 @@ def load_text_embedder(images: ModelInfo, device: str, dtype: str) -> TextEmbedd
     It is never compiled; and where the image side is int8, it is bfloat16. Raises `StartError` when
     it does not compute what its weights say.
     """
-    torch_device = pick_device(device)
-    torch_dtype = pick_dtype(dtype, torch_device)
-    if torch_dtype == torch.int8:
-        torch_dtype = torch.bfloat16
+    torch_device = pick_device(images.device if device == "auto" else device)
+    dtypes = pick_dtypes(dtype, torch_device)
+    if dtypes == [torch.int8]:
+        dtypes = [torch.bfloat16]
     try:
         checkpoint = open_checkpoint(images.source, images.revision)
         if not has_text_tower(checkpoint):
@@ -67,7 +68,7 @@ def load_text_embedder(images: ModelInfo, device: str, dtype: str) -> TextEmbedd
                 f"the checkpoint's texts have {config.projection_size} numbers, its images "
                 f"{images.dim}: they cannot be compared"
             )
-        return _build(checkpoint, images.space, torch_device, torch_dtype)
+        return load_soundly(dtypes, partial(_build, checkpoint, images.space, torch_device))
     except (CheckpointError, ConfigError) as error:
         _log.warning("the text side cannot be used", reason=str(error))
         return NoTexts("the checkpoint's text side cannot be used; the log says why")

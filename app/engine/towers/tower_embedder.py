@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -21,6 +22,11 @@ from model.image_processing_base import BaseImageProcessor
 from model.tokenization_base import BaseTokenizer
 
 Embed = Callable[[Any], Vectors]
+
+
+def _wait_for(pending: Pending) -> Vectors:
+    with explain_device_errors():
+        return pending()
 
 
 class TowerEmbedder:
@@ -46,7 +52,10 @@ class TowerEmbedder:
         Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
         """
         with explain_device_errors():
-            return explain_device_errors()(self._runner.begin(inputs, patches))
+            pending = self._runner.begin(inputs, patches)
+        # Not `explain_device_errors()(pending)`: such a wrapper has all attributes of what it
+        # wraps, and would keep what that lets go of, which may be a device's memory.
+        return partial(_wait_for, pending)
 
     def embed(self, inputs: Any, /, patches: bool = False) -> Vectors:
         """Compute a batch; same errors as `begin`."""

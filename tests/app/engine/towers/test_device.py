@@ -1,12 +1,18 @@
 """What devices are asked for and what they say, told from the errors that torch raises."""
 
+import os
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from app.engine.protocol import DeviceLostError, DeviceOutOfMemoryError, StartError
-from app.engine.towers.device import configure_device, explain_device_errors, pick_dtype
+from app.engine.towers.device import configure_device, explain_device_errors, pick_device
 
 # cudaError_t
 MEMORY_ALLOCATION, ILLEGAL_ADDRESS = 2, 700
@@ -25,12 +31,21 @@ def cudnn_is_enabled() -> bool:
 
 
 @pytest.fixture
-def _attention_as_it_was() -> Iterator[None]:
+def _settings_as_they_were() -> Iterator[None]:
     """Undo what is set for the whole process."""
-    enabled = cudnn_is_enabled()
+    matmul = torch.backends.cuda.matmul
+    names = (
+        "allow_tf32",
+        "allow_fp16_accumulation",
+        "allow_fp16_reduced_precision_reduction",
+        "allow_bf16_reduced_precision_reduction",
+    )
+    enabled, were = cudnn_is_enabled(), {name: getattr(matmul, name) for name in names}
     torch.backends.cuda.enable_cudnn_sdp(True)
     yield
     torch.backends.cuda.enable_cudnn_sdp(enabled)
+    for name, value in were.items():
+        setattr(matmul, name, value)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +82,7 @@ def test_what_is_no_matter_of_the_device_stays_as_it_is(error: Exception) -> Non
     assert raised.value is error
 
 
-@pytest.mark.usefixtures("_attention_as_it_was")
+@pytest.mark.usefixtures("_settings_as_they_were")
 def test_attention_of_cudnn_is_for_nobody_on_cuda() -> None:
     configure_device(torch.device("cpu"))
     assert cudnn_is_enabled()
@@ -76,56 +91,79 @@ def test_attention_of_cudnn_is_for_nobody_on_cuda() -> None:
     assert not cudnn_is_enabled()
 
 
-@pytest.mark.parametrize(
-    ("instruction_sets", "dtype"),
-    [
-        ((), torch.float32),
-        (("avx2",), torch.float32),
-        (("avx2", "avx512_f", "avx512_vnni"), torch.float32),
-        (("avx512_bf16",), torch.bfloat16),
-        (("amx_bf16",), torch.bfloat16),
-        (("amx_int8", "amx_tile"), torch.float32),
-        (("avx512_bf16", "amx_bf16"), torch.bfloat16),
-    ],
-)
-def test_auto_is_bfloat16_where_the_processor_computes_it(
-    monkeypatch: pytest.MonkeyPatch, instruction_sets: tuple[str, ...], dtype: torch.dtype
-) -> None:
-    monkeypatch.setattr(
-        torch.cpu, "get_capabilities", lambda: dict.fromkeys(instruction_sets, True)
+# What NVIDIA's container images ask for is read where torch is imported: a process of its own.
+ASK_FOR_TF32 = """
+import warnings
+warnings.simplefilter("error")
+import torch
+from app.engine.towers.device import configure_device
+matmul = torch.backends.cuda.matmul
+before = matmul.allow_tf32
+configure_device(torch.device("cuda"))
+print(before, matmul.allow_tf32, matmul.fp32_precision, torch.get_float32_matmul_precision())
+"""
+
+
+def test_float32_stays_float32_whatever_the_container_asks_for() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", ASK_FOR_TF32],
+        env=os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
 
-    assert pick_dtype("auto", torch.device("cpu")) == dtype
-    assert pick_dtype("float32", torch.device("cpu")) == torch.float32
+    assert "TF32 stays off" in result.stdout
+    assert result.stdout.splitlines()[-1] == "True False ieee highest"
 
 
-def test_an_instruction_set_that_is_named_and_not_there_does_not_count(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.usefixtures("_settings_as_they_were")
+def test_sums_of_products_are_summed_in_float32_on_cuda() -> None:
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_fp16_reduced_precision_reduction = True
+    matmul.allow_bf16_reduced_precision_reduction = True
+
+    configure_device(torch.device("cuda"))
+
+    assert not matmul.allow_fp16_reduced_precision_reduction
+    assert not matmul.allow_bf16_reduced_precision_reduction
+    assert not matmul.allow_fp16_accumulation
+
+
+@pytest.mark.parametrize("has_driver", [True, False])
+def test_a_gpu_that_is_there_and_not_used_is_told_loudly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_driver: bool
 ) -> None:
-    absent = {"avx512_bf16": False, "amx_bf16": False, "avx512_vnni": False}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: absent)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    driver = tmp_path / "nvidiactl"
+    if has_driver:
+        driver.touch()
 
-    assert pick_dtype("auto", torch.device("cpu")) == torch.float32
-    with pytest.raises(StartError):
-        pick_dtype("int8", torch.device("cpu"))
+    with capture_logs() as logs:
+        assert pick_device("auto", [driver]) == torch.device("cpu")
 
-
-def test_int8_needs_its_own_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
-
-    assert pick_dtype("int8", torch.device("cpu")) == torch.int8
-    with pytest.raises(StartError):
-        pick_dtype("int8", torch.device("cuda"))
+    told = [log["reason"] for log in logs if "GPU NOT USED" in log["event"]]
+    assert len(told) == has_driver
+    assert all(torch.__version__ in reason for reason in told)
 
 
-@pytest.mark.parametrize(
-    ("capability", "dtype"),
-    [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
-)
-def test_auto_on_cuda_goes_by_the_device_and_not_by_the_processor(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+def test_the_reason_is_what_pytorch_warns_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    def is_available() -> bool:
+        warnings.warn("The NVIDIA driver on your system\nis too old", UserWarning, stacklevel=1)
+        return False
 
-    assert pick_dtype("auto", torch.device("cuda")) == dtype
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+
+    with capture_logs() as logs:
+        pick_device("auto", [tmp_path])
+
+    assert [log["reason"] for log in logs] == ["The NVIDIA driver on your system is too old"]
+
+
+def test_a_device_that_was_asked_for_by_name_is_used_or_the_start_fails() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(StartError, match="SIGLIP_DEVICE=cuda:99"):
+        pick_device("cuda:99")
