@@ -147,6 +147,7 @@ def load_model(settings: Settings) -> Embedder:
         settings.dtype,
         _number(settings.max_batch_size),
         compiled=settings.compile == "on",
+        graphs=settings.compile != "off",
         decode=settings.decode,
         revision=settings.revision,
         sha256=settings.sha256,
@@ -164,7 +165,9 @@ def load_texts(settings: Settings, images: ModelInfo) -> TextEmbedder | NoTexts:
     if not images.pretrained:
         texts: TextEmbedder | NoTexts = NoTexts("random weights are of an image tower only")
     else:
-        texts = load_text_embedder(images, settings.device, settings.dtype)
+        texts = load_text_embedder(
+            images, settings.device, settings.dtype, graphs=settings.compile != "off"
+        )
     if not isinstance(texts, NoTexts):
         _log.info("texts are taken", **vars(texts.info))
     elif settings.text == "on":

@@ -11,7 +11,7 @@ import torch
 from app.engine.protocol import Embedder, ModelInfo, StartError, UInt8Array, Vectors
 from app.engine.towers.batch import Collate, Tower
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
-from app.engine.towers.compiled import CompiledRunner
+from app.engine.towers.compiled import pick_compiled_runner
 from app.engine.towers.device import configure_device, pick_device
 from app.engine.towers.dtypes import load_soundly, pick_dtypes
 from app.engine.towers.fingerprint import space_of
@@ -34,6 +34,7 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     max_batch_size: int | None = None,
     *,
     compiled: bool = False,
+    graphs: bool = True,
     decode: str = "exact",
     revision: str | None = None,
     sha256: Sequence[str] = (),
@@ -43,6 +44,7 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
 
     Without a `max_batch_size` there is one that suits the device and fits into it. `decode` is how
     images become pixels, exact or fast: it decides what resizes them, and counts towards the space.
+    `graphs` is whether to record CUDA graphs where that can be done.
     `fallback` is loaded instead where only the network keeps the model away, see
     `load_plain_model`. `sha256` is what the weight files must have, if given. Raises `StartError`.
     """
@@ -52,8 +54,11 @@ def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who ma
     if compiled and torch.int8 in dtypes:
         raise StartError("SIGLIP_COMPILE=on does not go with SIGLIP_DTYPE=int8")
 
-    load = partial(load_plain_model, model, revision, sha256, fallback)
-    build = partial(_build, load, torch_device, max_batch_size, compiled=compiled, decode=decode)
+    def load() -> LoadedModel:
+        loaded = load_plain_model(model, revision, sha256, fallback)
+        return loaded.resizing_with_torch() if decode == "fast" else loaded
+
+    build = partial(_build, load, torch_device, max_batch_size, compiled=compiled, graphs=graphs)
     return load_soundly(dtypes, build)
 
 
@@ -64,12 +69,10 @@ def _build(
     dtype: torch.dtype,
     *,
     compiled: bool,
-    decode: str,
+    graphs: bool,
 ) -> Embedder:
     loaded = load()
     _refuse_unsupported(loaded, dtype, compiled=compiled)
-    if decode == "fast":
-        loaded = loaded.resizing_with_torch()
     if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
         torch.set_num_threads(1)
 
@@ -77,7 +80,7 @@ def _build(
     # Before the fast path takes memory.
     space, expected = _fingerprint_and_embed(loaded, dtype, test_images)
     info = _describe(loaded, space, device, dtype)
-    runner = _fuse(loaded, device, dtype, info.max_patches, compiled=compiled)
+    runner = _fuse(loaded, device, dtype, info.max_patches, compiled=compiled, graphs=graphs)
     processor = loaded.processor
     load_reference = partial(_load_reference, loaded.load_again, processor)
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
@@ -147,6 +150,7 @@ def _fuse(
     max_patches: int,
     *,
     compiled: bool,
+    graphs: bool,
 ) -> Runner:
     """Rearrange a model for inference, which takes its layers, and choose what runs it."""
     fuse = loaded.family.fused_tower
@@ -155,8 +159,8 @@ def _fuse(
     tower: Tower = fuse(loaded.model.vision_model, loaded.processor, device, dtype, consume=True)
     collate: Collate = partial(loaded.family.collate, loaded.processor)
     if compiled:
-        return CompiledRunner(tower, collate, device)
-    return pick_runner(tower, collate, device, max_patches)
+        return pick_compiled_runner(tower, collate, device)
+    return pick_runner(tower, collate, device, max_patches, graphs=graphs)
 
 
 def _load_reference(load_again: Callable[[], Any], processor: BaseImageProcessor) -> Embed:

@@ -1,15 +1,15 @@
 """A tower under torch.compile, for batches of a few fixed sizes.
 
-A compiled graph, and a CUDA graph even more so, holds for one shape. So batches are padded up to
-the next power of two, and every such size is compiled before the service is ready.
-See docs/decisions/0007-compile.md.
+A compiled graph holds for one shape. So batches are padded up to the next power of two, and every
+such size is compiled before the service is ready. See docs/decisions/0007-compile.md.
 """
 
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,35 +19,51 @@ import torch
 
 from app.engine.protocol import DeviceOutOfMemoryError, Pixels, StartError, UInt8Array, Vectors
 from app.engine.towers.batch import Batch, Collate, Tower, join_vectors, run_batch
+from app.engine.towers.buckets import bucket_sizes, pick_bucket
+from app.engine.towers.cuda import CudaRunner
 from app.engine.towers.device import explain_device_errors
+from app.engine.towers.runner import Runner
 
 _log = structlog.get_logger(__name__)
 
 # torch counts the shapes of all towers of a process together, and stops at 8 unless told otherwise.
 _MOST_SHAPES = 64
-# With CUDA graphs the first call of a shape warms up, and the second records what later ones
-# replay (torch/_inductor/cudagraph_trees.py). The third shows that replaying works.
-_CALLS_UNTIL_REPLAY = 3
+
+
+def pick_compiled_runner(tower: Tower, collate: Collate, device: torch.device) -> Runner:
+    """Return what compiles a tower when it warms up, and runs it."""
+    runner = CompiledCudaRunner if device.type == "cuda" else CompiledRunner
+    return runner(tower, collate, device)
+
+
+class CompiledCudaRunner(CudaRunner):
+    """Records a compiled tower: what is compiled when it warms up is only replayed afterwards.
+
+    So neither the thread nor the compiler's settings matter then, and two batches are in flight.
+    """
+
+    def __init__(self, tower: Tower, collate: Collate, device: torch.device) -> None:
+        super().__init__(tower, collate, device, _compile(tower), must_record=True)
+
+    def warm_up(self, one: Any, max_batch_size: int) -> None:
+        """Compile and record every bucket; raises `StartError` when that fails."""
+        _configure_compiler()
+        with _explain_compiler_errors():
+            super().warm_up(one, max_batch_size)
 
 
 class CompiledRunner:
     """Runs a tower compiled for a few batch sizes, padding a batch to the next of them.
 
-    Everything happens on one thread of its own, since CUDA graphs belong to the thread that
-    recorded them, and so do the compiler's settings. A graph's results lie where its next replay
-    puts others, so one batch is in flight at a time.
+    Everything happens on one thread of its own, since the compiler's settings belong to a thread.
     """
 
     batches_in_flight = 1
 
     def __init__(self, tower: Tower, collate: Collate, device: torch.device) -> None:
-        _make_cache_folder()
-        mode = "reduce-overhead" if device.type == "cuda" else None  # CUDA graphs
-        compiled = torch.compile(tower, dynamic=False, fullgraph=True, mode=mode)
-        self._forward = partial(run_batch, compiled, device)
+        self._forward = partial(run_batch, _compile(tower), device)
         self._collate = collate
         self._buckets: tuple[int, ...] = ()
-        self._warm_up_calls = _CALLS_UNTIL_REPLAY if device.type == "cuda" else 1
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
@@ -62,14 +78,8 @@ class CompiledRunner:
         self._buckets = bucket_sizes(max_batch_size)
         for bucket in reversed(self._buckets):
             start = time.monotonic()
-            try:
-                with explain_device_errors():
-                    for _ in range(self._warm_up_calls):
-                        self.begin([one] * bucket, patches=True)()
-            except DeviceOutOfMemoryError:
-                raise
-            except Exception as error:  # whatever else it is, there is no compiled tower
-                raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
+            with _explain_compiler_errors():
+                self.begin([one] * bucket, patches=True)()
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
@@ -83,7 +93,7 @@ class CompiledRunner:
 
     def _run_padded(self, pixels: Pixels, patches: bool) -> Vectors:
         count = len(pixels)
-        bucket = next(size for size in self._buckets if size >= count)
+        bucket = pick_bucket(count, self._buckets)
         vectors = self._forward(_pad(self._collate(pixels), bucket), patches)
         return Vectors(*(part if part is None else part[:count] for part in vectors))
 
@@ -99,10 +109,10 @@ def _pad(batch: Batch, count: int) -> Batch:
     return batch._replace(shape=(count, *rest), write=write)
 
 
-def bucket_sizes(max_batch_size: int) -> tuple[int, ...]:
-    """Return the powers of two below the largest batch, and the largest batch."""
-    powers = (2**exponent for exponent in range(max_batch_size.bit_length()))
-    return (*(power for power in powers if power < max_batch_size), max_batch_size)
+def _compile(tower: Tower) -> Tower:
+    _make_cache_folder()
+    compiled: Tower = torch.compile(tower, dynamic=False, fullgraph=True)
+    return compiled
 
 
 def _make_cache_folder() -> None:
@@ -129,6 +139,18 @@ def _configure_compiler() -> None:
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     torch._dynamo.config.recompile_limit = _MOST_SHAPES
     torch._inductor.config.compile_threads = 1  # else processes with a torch each, for ever
+
+
+@contextmanager
+def _explain_compiler_errors() -> Iterator[None]:
+    """Make a `StartError` of one line of all but a lack of memory, which a smaller batch helps."""
+    try:
+        with explain_device_errors():
+            yield
+    except DeviceOutOfMemoryError:
+        raise
+    except Exception as error:  # whatever else it is, there is no compiled tower
+        raise StartError(f"SIGLIP_COMPILE=on: {_cause(error)}") from error
 
 
 def _cause(error: BaseException) -> str:

@@ -1,18 +1,26 @@
 """Batches through a tower on a CUDA device, the copies of one beside the computing of another.
 
 There is a stream for each: while the device computes one batch, the pixels of the next come up from
-pinned memory, and the vectors of the last go down into it. docs/decisions/0013-gpu-overlap.md.
+pinned memory, and the vectors of the last go down into it. Computing is a CUDA graph where batches
+have one shape. docs/decisions/0013-gpu-overlap.md; none of it has ever run on a device.
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import structlog
 import torch
 
 from app.engine.protocol import Vectors
 from app.engine.towers.batch import Batch, Collate, Tower, pick_wanted
+from app.engine.towers.buckets import bucket_sizes
+from app.engine.towers.recording import RecordedTower, cuda_recorder
 from app.engine.towers.runner import run_largest_batches
+
+_log = structlog.get_logger(__name__)
 
 
 class CudaRunner:
@@ -20,13 +28,26 @@ class CudaRunner:
 
     It is for one thread at a time, not always the same. Any number of batches may be queued: each
     has memory of its own until it is waited for.
+
+    `to_record` is what computes the same as `tower` and is recorded, where batches allow that. What
+    is not recorded, for any reason, `tower` computes; with `must_record` failing to is an error.
     """
 
     batches_in_flight = 2
     """One computes, and one more is ready, so that the device never waits for the host."""
 
-    def __init__(self, tower: Tower, collate: Collate, device: torch.device) -> None:
+    def __init__(
+        self,
+        tower: Tower,
+        collate: Collate,
+        device: torch.device,
+        to_record: Tower | None = None,
+        *,
+        must_record: bool = False,
+    ) -> None:
         self._tower, self._collate, self._device = tower, collate, device
+        self._to_record, self._must_record = to_record, must_record
+        self._recorded: RecordedTower | None = None
         self._upload, self._compute, self._download = (
             torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # of torch
             for _ in range(3)
@@ -35,12 +56,20 @@ class CudaRunner:
         torch.cuda.synchronize(device)  # the tower's weights have come through another stream
 
     def warm_up(self, one: Any, max_batch_size: int) -> None:
-        """Run the largest batches once: first use is slow, and takes the memory that is needed."""
+        """Run batches of all sizes, the largest first, and record them.
+
+        First use is slow, and takes the memory that is needed.
+        """
+        self._recorded = None
         run_largest_batches(self, one, max_batch_size)
+        for size in reversed(bucket_sizes(max_batch_size)):
+            self.begin([one] * size, patches=True)()
+        if self._to_record is not None:
+            self._try_to_record(self._to_record, one, max_batch_size)
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
-        """Return the smallest and the largest batch."""
-        return sorted({1, max_batch_size})
+        """Return all sizes that may be recorded: each is a program of its own."""
+        return bucket_sizes(max_batch_size)
 
     @torch.inference_mode()
     def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
@@ -53,9 +82,8 @@ class CudaRunner:
             on_device = staged.to(self._device, non_blocking=True)
         self._compute.wait_stream(self._upload)
         with torch.cuda.stream(self._compute):
-            outputs = self._tower(on_device, *batch.beside)
+            results = self._run(batch, on_device, patches)
         self._download.wait_stream(self._compute)
-        results = pick_wanted(outputs, patches)
         with torch.cuda.stream(self._download):
             copies = {name: buffers.take_like(name, results[name]) for name in results}
             for name, copy in copies.items():
@@ -63,7 +91,39 @@ class CudaRunner:
             # Blocking: whoever waits sleeps, and spins on no core.
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # of torch
             done.record(self._download)
-        return _PendingVectors(done, batch, copies, (on_device, outputs), buffers, self._idle)
+        return _PendingVectors(done, batch, copies, (on_device, results), buffers, self._idle)
+
+    def _run(self, batch: Batch, inputs: torch.Tensor, patches: bool) -> dict[str, torch.Tensor]:
+        pick = partial(pick_wanted, patches=patches)
+        if self._recorded is not None and self._recorded.takes(batch):
+            return self._recorded.run(inputs, pick)
+        return pick(self._tower(inputs, *batch.beside))
+
+    def _try_to_record(self, tower: Tower, one: Any, max_batch_size: int) -> None:
+        """Record batches of all sizes, and see that the largest still fit; or log why not."""
+        batch = self._collate([one] * max_batch_size)
+        if batch.beside:
+            return  # each batch has a shape of its own
+        start = time.monotonic()
+        try:
+            self._recorded = self._record(tower, batch)
+            run_largest_batches(self, one, max_batch_size)
+        except Exception as error:
+            self._recorded = None
+            if self._must_record:
+                raise
+            _log.warning(
+                "NO CUDA GRAPHS: batches are computed launch by launch, which is slower",
+                reason=f"{type(error).__name__}: {error}",
+            )
+        else:
+            seconds = round(time.monotonic() - start, 1)
+            _log.info("CUDA graphs", sizes=self._recorded.sizes, seconds=seconds)
+
+    @torch.inference_mode()
+    def _record(self, tower: Tower, batch: Batch) -> RecordedTower:
+        with torch.cuda.stream(self._compute):
+            return RecordedTower(tower, cuda_recorder(), batch, self._device)
 
 
 class _PendingVectors:

@@ -8,8 +8,13 @@ from app.engine.towers.plain import PlainRunner
 from app.engine.towers.runner import Runner
 
 
-def pick_runner(tower: Tower, collate: Collate, device: torch.device, max_tokens: int) -> Runner:
-    """Return what runs a tower as it is; `max_tokens` is the most that one input may have."""
+def pick_runner(
+    tower: Tower, collate: Collate, device: torch.device, max_tokens: int, *, graphs: bool
+) -> Runner:
+    """Return what runs a tower as it is.
+
+    `max_tokens` is the most that one input may have; `graphs` says whether to record CUDA graphs.
+    """
     if device.type == "cuda":
-        return CudaRunner(tower, collate, device)
+        return CudaRunner(tower, collate, device, tower if graphs else None)
     return PlainRunner(tower, collate, device, max_tokens)

@@ -44,11 +44,13 @@ _TEXTS = 24
 _TEST_TEXTS = ("a photo of a red bicycle", "zwei Katzen im Schnee")
 
 
-def load_text_embedder(images: ModelInfo, device: str, dtype: str) -> TextEmbedder | NoTexts:
+def load_text_embedder(
+    images: ModelInfo, device: str, dtype: str, *, graphs: bool = True
+) -> TextEmbedder | NoTexts:
     """Load the text side of the checkpoint whose `images` side has been loaded.
 
-    It is never compiled; and where the image side is int8, it is bfloat16. Raises `StartError` when
-    it does not compute what its weights say.
+    It is never compiled; and where the image side is int8, it is bfloat16. `graphs` is whether to
+    record CUDA graphs. Raises `StartError` when it does not compute what its weights say.
     """
     torch_device = pick_device(images.device if device == "auto" else device)
     dtypes = pick_dtypes(dtype, torch_device)
@@ -68,14 +70,20 @@ def load_text_embedder(images: ModelInfo, device: str, dtype: str) -> TextEmbedd
                 f"the checkpoint's texts have {config.projection_size} numbers, its images "
                 f"{images.dim}: they cannot be compared"
             )
-        return load_soundly(dtypes, partial(_build, checkpoint, images.space, torch_device))
+        build = partial(_build, checkpoint, images.space, torch_device, graphs=graphs)
+        return load_soundly(dtypes, build)
     except (CheckpointError, ConfigError) as error:
         _log.warning("the text side cannot be used", reason=str(error))
         return NoTexts("the checkpoint's text side cannot be used; the log says why")
 
 
 def _build(
-    checkpoint: Checkpoint, image_space: str, device: torch.device, dtype: torch.dtype
+    checkpoint: Checkpoint,
+    image_space: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    graphs: bool,
 ) -> TextTowerEmbedder:
     load_again = partial(SiglipTextModel.from_pretrained, checkpoint.folder)
     with ThreadPoolExecutor(1) as pool:  # either takes one core only
@@ -90,7 +98,7 @@ def _build(
     del plain
     _move_to_huge_pages(tower)
     text_space = text_space_of(image_space, weights_sha256.result(), config, tokenizer, dtype)
-    runner = pick_runner(tower, collate_texts, device, tokenizer.max_length)
+    runner = pick_runner(tower, collate_texts, device, tokenizer.max_length, graphs=graphs)
     suitable = _TEXTS if device.type == "cpu" else pick_max_batch_size(device, tokenizer.max_length)
     logits = read_logit_parameters(checkpoint)
     info = TextInfo(

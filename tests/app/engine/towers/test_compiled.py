@@ -14,7 +14,7 @@ import torch
 
 from app.engine.embedder import StartError, load_embedder
 from app.engine.protocol import ModelInfo
-from app.engine.towers.compiled import CompiledRunner, bucket_sizes
+from app.engine.towers.compiled import CompiledRunner
 from app.engine.towers.fixed_family import collate_images
 from app.engine.towers.tower_embedder import ImageTowerEmbedder
 from tests.reference import ReferenceCheckpoint, tiny_vision_config, write_checkpoint
@@ -63,16 +63,6 @@ def compiled(
 def pixels() -> np.ndarray:
     shape = 2 * MAX_BATCH_SIZE + 1, 32, 32, 3
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("max_batch_size", "buckets"),
-    [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 2, 4, 8)), (11, (1, 2, 4, 8, 11))],
-)
-def test_buckets_are_powers_of_two_and_the_largest_batch(
-    max_batch_size: int, buckets: tuple[int, ...]
-) -> None:
-    assert bucket_sizes(max_batch_size) == buckets
 
 
 @needs_compiler
