@@ -31,15 +31,11 @@ def pick_attention(device: torch.device, dtype: torch.dtype, *, compilable: bool
 def attend_together(
     qkv: torch.Tensor, num_heads: int, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Attend in one call of PyTorch; `mask` is true for who may be attended to: (batch, tokens)."""
+    """Attend in one call of PyTorch; `mask` is added to the scores: (batch, 1, 1, tokens)."""
     batch, tokens, _ = qkv.shape
     query, key, value = _split_heads(qkv, num_heads)
     attended = nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=None if mask is None else mask[:, None, None],
-        scale=1.0,
+        query, key, value, attn_mask=mask, scale=1.0
     )
     return attended.transpose(1, 2).reshape(batch, tokens, -1)
 
@@ -79,20 +75,12 @@ def _split_heads(qkv: torch.Tensor, num_heads: int) -> tuple[torch.Tensor, ...]:
 
 
 class PackedAttention:
-    """Attention within the images of a packed sequence; see `Attend`."""
+    """Attention within the images of a packed sequence, image by image; see `Attend`."""
 
     def __init__(self, packing: Packing, attend: Attend) -> None:
         self._packing, self._attend = packing, attend
 
     def __call__(self, qkv: torch.Tensor, num_heads: int) -> torch.Tensor:
         """(patches, 3 hidden) -> (patches, hidden)."""
-        if qkv.device.type == "cpu":
-            own = [self._attend(image[None], num_heads)[0] for image in self._packing.split(qkv)]
-            return torch.cat(own)
-        # All images at once: small kernels take longer to launch than to run.
-        return self.attend_padded(qkv, num_heads)
-
-    def attend_padded(self, qkv: torch.Tensor, num_heads: int) -> torch.Tensor:
-        """Do the same on a padded batch."""
-        padded = attend_together(self._packing.pad(qkv), num_heads, self._packing.mask)
-        return self._packing.unpad(padded)
+        own = [self._attend(image[None], num_heads)[0] for image in self._packing.split(qkv)]
+        return torch.cat(own)

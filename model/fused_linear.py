@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from model.fused_cuda import GeluEpilogueLinear, has_gelu_epilogue
 from model.int8_linear import Int8Linear
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -71,6 +72,8 @@ def fused_linear(
         return Int8Linear(weight.detach(), bias.detach(), activation)
     # Copies, even of what has the dtype already: a view would keep the checkpoint's file in memory.
     weight, bias = (part.detach().to(device, dtype, copy=True) for part in (weight, bias))
+    if not compilable and has_gelu_epilogue(device, activation):
+        return GeluEpilogueLinear(weight, bias)
     prepacks = not compilable and device.type == "cpu" and _one_dnn_prepacks(dtype)
     return (OneDnnLinear if prepacks else PlainLinear)(weight, bias, activation)
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from model.fused_attention import PackedAttention, pick_attention
+from model.fused_attention import pick_attention
+from model.fused_packed_attention import pick_packed_attention
 from model.image_processing_siglip2 import Siglip2ImageProcessor
 from model.modeling_siglip2_fused_embeddings import FusedSiglip2Embeddings
 from model.modeling_siglip2_transformer import Siglip2VisionTransformer
-from model.modeling_siglip_vision_fused_encoder import FusedEncoder
+from model.modeling_siglip_vision_fused_encoder import FusedEncoder, FusedEncoderLayer
 from model.modeling_siglip_vision_fused_pooling_head import FusedPoolingHead
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 from model.packing import Packing
@@ -35,11 +36,15 @@ class FusedSiglip2Transformer(nn.Module):
         consume: bool = False,
     ) -> None:
         super().__init__()
-        self.attend = pick_attention(device, dtype)
         self.embeddings = FusedSiglip2Embeddings(tower.embeddings, processor, device, dtype)
         self.encoder = FusedEncoder(
             tower.encoder.layers, tower.post_layernorm, device, dtype, consume=consume
         )
+        layer = self.encoder.layers[0]
+        assert isinstance(layer, FusedEncoderLayer)  # noqa: S101 # for the type checker
+        head_dim = tower.post_layernorm.normalized_shape[0] // layer.num_heads
+        attend = pick_attention(device, dtype)
+        self.attend_packed = pick_packed_attention(device, dtype, head_dim, attend)
         self.head = FusedPoolingHead(tower.head, device) if tower.head else None
 
     def forward(
@@ -52,7 +57,7 @@ class FusedSiglip2Transformer(nn.Module):
         """
         packing = Packing([rows * columns for rows, columns in spatial_shapes], patches.device)
         hidden_states = self.embeddings(patches, spatial_shapes)
-        hidden_states = self.encoder(hidden_states, PackedAttention(packing, self.attend))
+        hidden_states = self.encoder(hidden_states, self.attend_packed(packing))
         pooled = None
         if self.head is not None:
             pooled = self.head(packing.pad(hidden_states), packing.mask)

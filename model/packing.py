@@ -1,6 +1,7 @@
 """Sequences of unequal length, one after the other, and as a padded batch."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 
@@ -12,12 +13,17 @@ class Packing:
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        self.lengths = list(lengths)
+        self.lengths, self._device = list(lengths), device
         mask = torch.arange(max(lengths)) < torch.tensor(self.lengths)[:, None]
         self.mask = _move(mask, device)
         """True for the rows of an image, false for padding: (batch, longest)."""
         rows = mask.flatten().nonzero()[:, 0]  # counted on the host, so nobody waits for the device
         self._rows = _move(rows, device)
+
+    def starts(self) -> torch.Tensor:
+        """Return where each image begins, and where the last one ends: int32 (images + 1,)."""
+        ends = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32)
+        return _move(ends, self._device)
 
     def split(self, packed: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Split packed rows by image: (rows, width) -> (own rows, width) each."""

@@ -7,6 +7,7 @@ from PIL import Image
 
 from model import Siglip2ImageProcessor, Siglip2VisionConfig, Siglip2VisionModel
 from model.fused_attention import PackedAttention, attend_together
+from model.fused_packed_attention import AttentionByLength, PaddedAttention, pick_packed_attention
 from model.modeling_siglip2_fused import FusedSiglip2Transformer
 from model.packing import Packing
 from tests.naflex_reference import build_naflex_model, tiny_naflex_config
@@ -69,13 +70,73 @@ def test_an_image_gets_the_same_vector_alone_and_packed(
             torch.testing.assert_close(alone[0], together[row])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str
+)
 @torch.inference_mode()
-def test_attention_on_a_padded_batch_equals_attention_image_by_image() -> None:
+def test_attention_on_a_padded_batch_equals_attention_image_by_image(
+    dtype: torch.dtype, tolerance: float
+) -> None:
     """Devices other than the CPU pad; their way is taken here on the CPU."""
-    attend = PackedAttention(Packing([3, 7, 5], CPU), attend_together)
-    qkv = torch.randn(15, 96, generator=torch.Generator().manual_seed(0))
+    packing = Packing([3, 17, 5], CPU)
+    qkv = torch.randn(25, 96, generator=torch.Generator().manual_seed(0)).to(dtype)
+    padded = PaddedAttention(packing)
 
-    torch.testing.assert_close(attend.attend_padded(qkv, 4), attend(qkv, 4))
+    for layer in (qkv, qkv.flip(0)):
+        expected = PackedAttention(packing, attend_together)(layer, 4)
+        torch.testing.assert_close(padded(layer, 4), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_the_mask_is_made_once_and_needs_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch copies one whose rows begin at odd places, in every layer."""
+    masks: list[torch.Tensor] = []
+
+    def note(qkv: torch.Tensor, _num_heads: int, mask: torch.Tensor) -> torch.Tensor:
+        masks.append(mask)
+        return qkv[..., :32]
+
+    monkeypatch.setattr("model.fused_packed_attention.attend_together", note)
+    attend = PaddedAttention(Packing([3, 17, 5], CPU))
+    for _ in range(2):
+        attend(torch.zeros(25, 96, dtype=torch.bfloat16), 4)
+
+    assert masks[0] is masks[1]
+    assert masks[0].shape == (3, 1, 1, 17)
+    assert masks[0].stride() == (32, 32, 32, 1)
+    assert masks[0].isneginf().logical_not().sum((1, 2, 3)).tolist() == [3, 17, 5]
+
+
+def test_images_begin_where_those_before_them_end() -> None:
+    starts = Packing([3, 7, 5], CPU).starts()
+    assert starts.tolist() == [0, 3, 10, 15]
+    assert starts.dtype == torch.int32
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((7, 5), torch.float16), ((8, 0), torch.float32), ((9, 0), torch.float32)],
+)
+def test_what_flash_attention_does_not_compute_is_padded(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    picked = pick_packed_attention(torch.device("cuda"), dtype, 64, attend_together)
+    assert picked is PaddedAttention
+
+
+def test_other_devices_pad_and_the_cpu_does_not() -> None:
+    for device in ("mps", "meta"):
+        picked = pick_packed_attention(torch.device(device), torch.float16, 64, attend_together)
+        assert picked is PaddedAttention
+    own = pick_packed_attention(CPU, torch.float32, 64, attend_together)(Packing([1], CPU))
+    assert isinstance(own, PackedAttention)
+
+
+def test_attention_by_length_keeps_patches_and_width() -> None:
+    """As far as a device without data tells: arguments and shapes are what PyTorch takes."""
+    packing = Packing([3, 7, 5], torch.device("meta"))
+    qkv = torch.empty(15, 96, dtype=torch.bfloat16, device="meta")
+    assert AttentionByLength(packing)(qkv, 4).shape == (15, 32)
 
 
 def test_padding_can_be_undone() -> None:
