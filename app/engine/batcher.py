@@ -41,6 +41,7 @@ class Batcher:
         self._forwards: dict[Modality, Forward] = {"image": Forward(embedder, max_batch_size)}
         if texts is not None:
             self._forwards["text"] = Forward(texts, texts.info.max_batch_size, "text")
+        self._embedders = (embedder,) if texts is None else (embedder, texts)
         self._queue = BatchQueue(max_in_flight=embedder.batches_in_flight, max_wait_s=max_wait_s)
         self._restart_delay_s = restart_delay_s
         self._restarts = Restarts()
@@ -108,6 +109,8 @@ class Batcher:
     def _run(self) -> None:
         while True:
             try:
+                for embedder in self._embedders:
+                    embedder.enter_thread()
                 self._run_batches()
             except BaseException as error:  # noqa: BLE001 # callers must hear of whatever ends it
                 _log.critical("inference thread died", exc_info=True)

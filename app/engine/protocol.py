@@ -142,6 +142,10 @@ class BatchEmbedder(Protocol):
         """
         ...
 
+    def enter_thread(self) -> None:
+        """Do, in the thread that is going to begin batches, what the first one would wait for."""
+        ...
+
     def begin(self, inputs: Any, /, patches: bool = False) -> Pending:
         """Begin to compute the vectors of a batch: `Pixels`, or input ids of texts.
 

@@ -66,6 +66,8 @@ class FakeEmbedder:
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     batches: list[SeenBatch] = field(default_factory=list)
     resized: int = 0
+    entered_in: list[str] = field(default_factory=list)
+    """Names of the threads that were to be made ready."""
     _images_on_device: int = 0
 
     def __post_init__(self) -> None:
@@ -106,6 +108,9 @@ class FakeEmbedder:
 
     def pillow_resize(self, _size: tuple[int, int]) -> None:
         return None
+
+    def enter_thread(self) -> None:
+        self.entered_in.append(threading.current_thread().name)
 
     def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
         pixels = np.asarray(pixels)

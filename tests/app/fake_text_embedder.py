@@ -31,6 +31,8 @@ class FakeTextEmbedder:
     batches: list[list[str]] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
     """Names of the threads that have tokenised."""
+    entered_in: list[str] = field(default_factory=list)
+    """Names of the threads that were to be made ready."""
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -51,6 +53,9 @@ class FakeTextEmbedder:
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         self.threads.add(threading.current_thread().name)
         return [_tokenize(text) for text in texts]
+
+    def enter_thread(self) -> None:
+        self.entered_in.append(threading.current_thread().name)
 
     def begin(self, inputs: Any, /, patches: bool = False) -> Callable[[], Vectors]:
         assert not patches

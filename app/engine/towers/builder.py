@@ -6,9 +6,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import structlog
 import torch
 
-from app.engine.protocol import Embedder, ModelInfo, StartError, UInt8Array, Vectors
+from app.engine.protocol import (
+    DeviceOutOfMemoryError,
+    Embedder,
+    ModelInfo,
+    StartError,
+    UInt8Array,
+    Vectors,
+)
 from app.engine.towers.batch import Collate, Tower
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.compiled import pick_compiled_runner
@@ -16,12 +24,14 @@ from app.engine.towers.device import configure_device, pick_device
 from app.engine.towers.dtypes import load_soundly, pick_dtypes
 from app.engine.towers.fingerprint import space_of
 from app.engine.towers.loading import LoadedModel, load_plain_model
-from app.engine.towers.reference import embed_plainly, in_float32
+from app.engine.towers.reference import embed_plainly, in_float32, load_float32_tower
 from app.engine.towers.runner import Runner
 from app.engine.towers.runners import pick_runner
 from app.engine.towers.selftest import check_against_reference
 from app.engine.towers.tower_embedder import Embed, ImageTowerEmbedder
 from model.image_processing_base import BaseImageProcessor
+
+_log = structlog.get_logger(__name__)
 
 # In a smaller model the threads' meeting after each step takes longer than the step.
 _FEWEST_PARALLEL_WEIGHTS = 5_000_000
@@ -83,6 +93,10 @@ def _build(
     runner = _fuse(loaded, device, dtype, info.max_patches, compiled=compiled, graphs=graphs)
     processor = loaded.processor
     load_reference = partial(_load_reference, loaded.load_again, processor)
+    if device.type == "cuda":
+        load_reference = partial(
+            load_float32_tower, loaded.load_again, loaded.family, processor, device
+        )
     # Nothing of the checkpoint's file is needed any more, and batches are about to need memory.
     del loaded
     suitable = pick_max_batch_size(device, info.max_patches)
@@ -94,6 +108,8 @@ def _build(
         embedder.embed, test_images, expected, runner.test_sizes(size), info.dtype
     )
     embedder.info = replace(embedder.info, selftest_cosine=cosine)
+    if device.type == "cuda" and dtype == torch.float16:
+        _load_reference_ahead(embedder, test_images)
     return embedder
 
 
@@ -165,3 +181,11 @@ def _fuse(
 
 def _load_reference(load_again: Callable[[], Any], processor: BaseImageProcessor) -> Embed:
     return partial(embed_plainly, load_again().float(), processor)
+
+
+def _load_reference_ahead(embedder: ImageTowerEmbedder, images: Sequence[UInt8Array]) -> None:
+    """Load what computes overflows once more: float16 has some, and nobody is to wait for it."""
+    try:
+        embedder.embed_in_float32(images)
+    except DeviceOutOfMemoryError:
+        _log.warning("no room for the weights in float32: vectors that overflow float16 will fail")

@@ -66,6 +66,9 @@ class CompiledRunner:
         self._buckets: tuple[int, ...] = ()
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
+    def enter_thread(self) -> None:
+        """Do nothing: another thread computes."""
+
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for; see `app.engine.towers.runner`."""
         return lambda: self._thread.submit(self._run, pixels, patches).result()

@@ -48,6 +48,7 @@ class CudaRunner:
         self._tower, self._collate, self._device = tower, collate, device
         self._to_record, self._must_record = to_record, must_record
         self._recorded: RecordedTower | None = None
+        self._warmed_with: tuple[Any, int] | None = None
         self._upload, self._compute, self._download = (
             torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # of torch
             for _ in range(3)
@@ -60,16 +61,26 @@ class CudaRunner:
 
         First use is slow, and takes the memory that is needed.
         """
-        self._recorded = None
+        self._recorded, self._warmed_with = None, (one, max_batch_size)
         run_largest_batches(self, one, max_batch_size)
-        for size in reversed(bucket_sizes(max_batch_size)):
-            self.begin([one] * size, patches=True)()
+        self.enter_thread()
         if self._to_record is not None:
             self._try_to_record(self._to_record, one, max_batch_size)
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return all sizes that may be recorded: each is a program of its own."""
         return bucket_sizes(max_batch_size)
+
+    def enter_thread(self) -> None:
+        """Run batches of all sizes that it was warmed up with.
+
+        cuBLAS begins anew in each thread: what is not recorded would wait for that.
+        """
+        if self._warmed_with is None:
+            return
+        one, max_batch_size = self._warmed_with
+        for size in reversed(bucket_sizes(max_batch_size)):
+            self.begin([one] * size, patches=True)()
 
     @torch.inference_mode()
     def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
@@ -114,6 +125,7 @@ class CudaRunner:
                 raise
             _log.warning(
                 "NO CUDA GRAPHS: batches are computed launch by launch, which is slower",
+                advice="SIGLIP_COMPILE=off starts without trying",
                 reason=f"{type(error).__name__}: {error}",
             )
         else:

@@ -32,6 +32,9 @@ class PlainRunner:
         """Return the sizes of batches to test."""
         return self._cores.test_sizes(max_batch_size)
 
+    def enter_thread(self) -> None:
+        """Do nothing: no thread is special here."""
+
     def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for."""
         return partial(self._run, inputs, patches)

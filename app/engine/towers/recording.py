@@ -5,6 +5,7 @@ beside threads that are busy they take longer than the device does. A replay is 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -90,6 +91,11 @@ def _record_cuda_graph(pool: Any, tower: Tower, inputs: torch.Tensor) -> Recordi
         # What other threads do on the device meanwhile is their own affair.
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
             outputs = tower(inputs)
+    except BaseException:
+        # A recording that breaks off may leave the allocator taking memory for it.
+        with suppress(RuntimeError):  # it does not
+            torch._C._cuda_endAllocateToPool(inputs.device.index, pool)
+        raise
     finally:
         torch._C._cuda_clearCublasWorkspaces()
     return Recording(graph.replay, outputs)

@@ -1,7 +1,7 @@
-"""The plain forward of a model, in float32 on the CPU: what the fast one is held to."""
+"""The forward of a model in float32: what the fast one is held to, and what overflows it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,9 +9,14 @@ import torch
 from torch import nn
 
 from app.engine.protocol import Int64Array, Pixels, Vectors
+from app.engine.towers.batch import join_vectors, run_batch
+from app.engine.towers.family import AnyFamily
 from model import SiglipTextModel
 from model.image_processing_base import BaseImageProcessor
 from model.pretrained import PreTrainedVisionModel
+
+# Images in one forward in float32 beside the other tower: few of a batch overflow.
+_AT_ONCE = 8
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -50,3 +55,25 @@ def embed_texts_plainly(model: SiglipTextModel, input_ids: Sequence[Int64Array])
     """Compute token ids, a row of each text, with the plain modules."""
     pooled: torch.Tensor = model(torch.from_numpy(np.stack(input_ids))).pooler_output
     return Vectors(pooled.float().numpy())
+
+
+def load_float32_tower(
+    load: Callable[[], PreTrainedVisionModel[Any]],
+    family: AnyFamily,
+    processor: BaseImageProcessor,
+    device: torch.device,
+) -> Callable[[Pixels], Vectors]:
+    """Load a fused tower in float32 on a device.
+
+    There the plain forward would keep the inference thread for seconds an image.
+    """
+    tower = family.fused_tower(load().vision_model, processor, device, torch.float32, consume=True)
+
+    def embed(pixels: Pixels) -> Vectors:
+        parts = [
+            run_batch(tower, device, family.collate(processor, pixels[at : at + _AT_ONCE]), True)
+            for at in range(0, len(pixels), _AT_ONCE)
+        ]
+        return join_vectors(parts)
+
+    return embed

@@ -25,6 +25,10 @@ class Runner(Protocol):
         """Return the sizes of batches to test: alone, and put together."""
         ...
 
+    def enter_thread(self) -> None:
+        """Do, in the thread that is going to begin batches, what the first one would wait for."""
+        ...
+
     def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
         """Begin a batch of images or texts; calling the result, once, waits for it."""
         ...

@@ -46,6 +46,11 @@ class TowerEmbedder:
         """How many batches to begin before waiting for the first."""
         return self._runner.batches_in_flight
 
+    def enter_thread(self) -> None:
+        """Make the calling thread ready to begin batches; same errors as `begin`."""
+        with explain_device_errors():
+            self._runner.enter_thread()
+
     def begin(self, inputs: Any, /, patches: bool = False) -> Pending:
         """Begin a batch; call the result, once, for its vectors.
 
@@ -62,12 +67,16 @@ class TowerEmbedder:
         return self.begin(inputs, patches)()
 
     def embed_in_float32(self, inputs: Any, /, patches: bool = False) -> Vectors:
-        """Compute the same with the reference forward: for the rare input that overflows."""
+        """Compute the same with the reference forward: for the rare input that overflows.
+
+        Same errors as `begin`.
+        """
         if self._load_reference is None:
             return self.embed(inputs, patches)
-        if self._reference is None:
-            self._reference = self._load_reference()
-        vectors = self._reference(inputs)
+        with explain_device_errors():
+            if self._reference is None:
+                self._reference = self._load_reference()
+            vectors = self._reference(inputs)
         return vectors if patches else vectors._replace(patches=None)
 
 

@@ -25,6 +25,7 @@ from tests.app.fake_embedder import (
     FakeEmbedder,
     expected_pooled,
 )
+from tests.app.fake_text_embedder import FakeTextEmbedder
 
 WAIT_S = 30
 
@@ -81,6 +82,19 @@ def occupy(batcher: Batcher, fake: FakeEmbedder) -> Job:
     batcher.submit(job)
     fake.wait_until_entered()
     return job
+
+
+def test_both_towers_are_made_ready_in_the_thread_that_begins_batches(
+    fake: FakeEmbedder,
+) -> None:
+    texts = FakeTextEmbedder()
+    batcher = Batcher(fake, max_batch_size=4, texts=texts)
+    job = job_of(1)
+    batcher.submit(job)
+    job.future.result(WAIT_S)
+    batcher.stop(WAIT_S)
+
+    assert fake.entered_in == texts.entered_in == ["inference"]
 
 
 def test_outcomes_keep_the_order_of_the_job(batcher: Batcher) -> None:

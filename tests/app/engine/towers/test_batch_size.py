@@ -33,6 +33,9 @@ class SmallDevice:
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         raise NotImplementedError
 
+    def enter_thread(self) -> None:
+        raise NotImplementedError
+
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         raise NotImplementedError
 

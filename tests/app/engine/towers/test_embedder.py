@@ -12,6 +12,9 @@ from PIL import Image
 
 from app.engine.embedder import StartError, load_embedder
 from app.engine.protocol import DeviceOutOfMemoryError, UInt8Array
+from app.engine.towers.fixed_family import FIXED
+from app.engine.towers.loading import load_plain_model
+from app.engine.towers.reference import embed_plainly, load_float32_tower
 from app.engine.towers.tower_embedder import ImageTowerEmbedder
 from model import fused_attention
 from model.fused_attention import Attend
@@ -522,3 +525,18 @@ def test_a_folder_of_any_name_gives_a_space_that_fits_into_a_header(
     renamed = checkpoint.rename(tmp_path / name)
 
     assert re.fullmatch(r"[A-Za-z0-9._-]+:[0-9a-f]{12}", load(renamed).info.space)
+
+
+def test_overflows_of_a_device_are_computed_there_as_the_plain_model_does(
+    checkpoint: Path,
+) -> None:
+    """What takes a device takes the CPU here; more images than go at once."""
+    loaded = load_plain_model(str(checkpoint), None, ())
+    pixels = draw_pixels(load(checkpoint), 11)
+    expected = embed_plainly(loaded.model, loaded.processor, pixels)
+
+    embed = load_float32_tower(loaded.load_again, FIXED, loaded.processor, torch.device("cpu"))
+
+    vectors = embed(pixels)
+    np.testing.assert_allclose(vectors.pooled, expected.pooled, atol=1e-5)
+    np.testing.assert_allclose(vectors.patches, expected.patches, atol=1e-5)  # type: ignore[arg-type] # there are some

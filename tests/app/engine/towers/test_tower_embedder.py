@@ -42,6 +42,9 @@ class OneBatch:
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         raise NotImplementedError
 
+    def enter_thread(self) -> None:
+        raise NotImplementedError
+
     def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:  # noqa: ARG002 # see Runner
         return self.waiting
 
