@@ -12,7 +12,7 @@ from app.engine import in_flight
 from app.engine.batcher import Batcher
 from app.engine.forward import Outcome, OwnVectors
 from app.engine.job import Job
-from app.engine.protocol import UInt8Array
+from app.engine.protocol import DeviceLostError, UInt8Array
 from app.errors import DrainingError, InternalError, NonFiniteError, WorkerDeadError
 from tests.app.fake_embedder import (
     ENDS_THREAD,
@@ -95,6 +95,22 @@ def test_both_towers_are_made_ready_in_the_thread_that_begins_batches(
     batcher.stop(WAIT_S)
 
     assert fake.entered_in == texts.entered_in == ["inference"]
+
+
+def test_a_device_that_is_lost_before_the_first_batch_is_lost_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: FakeEmbedder) -> None:
+        raise DeviceLostError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(FakeEmbedder, "enter_thread", fail)
+    batcher = Batcher(FakeEmbedder(), max_batch_size=4)
+
+    wait_until(lambda: batcher.lost)
+    assert not batcher.alive
+    with pytest.raises(WorkerDeadError):
+        batcher.submit(job_of(1))
+    batcher.stop(WAIT_S)
 
 
 def test_outcomes_keep_the_order_of_the_job(batcher: Batcher) -> None:
