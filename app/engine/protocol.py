@@ -134,16 +134,16 @@ class BatchEmbedder(Protocol):
     `DeviceLostError` and anything else.
     """
 
+    def enter_thread(self) -> None:
+        """Do, in the thread that is going to begin batches, what the first one would wait for."""
+        ...
+
     @property
     def batches_in_flight(self) -> int:
         """How many batches to begin before waiting for the first: 1 where a second gains nothing.
 
         More may be begun; each then takes memory of its own.
         """
-        ...
-
-    def enter_thread(self) -> None:
-        """Do, in the thread that is going to begin batches, what the first one would wait for."""
         ...
 
     def begin(self, inputs: Any, /, patches: bool = False) -> Pending:

@@ -95,6 +95,9 @@ class FakeEmbedder:
         """The colours of all images that were computed, in order."""
         return [colour for batch in self.batches for colour in batch.colours]
 
+    def enter_thread(self) -> None:
+        self.entered_in.append(threading.current_thread().name)
+
     def resize(self, image: Image.Image) -> UInt8Array:
         self.resized += 1
         pixels = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST))
@@ -108,9 +111,6 @@ class FakeEmbedder:
 
     def pillow_resize(self, _size: tuple[int, int]) -> None:
         return None
-
-    def enter_thread(self) -> None:
-        self.entered_in.append(threading.current_thread().name)
 
     def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
         pixels = np.asarray(pixels)

@@ -50,12 +50,12 @@ class FakeTextEmbedder:
             selftest_cosine=0.99987,
         )
 
+    def enter_thread(self) -> None:
+        self.entered_in.append(threading.current_thread().name)
+
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         self.threads.add(threading.current_thread().name)
         return [_tokenize(text) for text in texts]
-
-    def enter_thread(self) -> None:
-        self.entered_in.append(threading.current_thread().name)
 
     def begin(self, inputs: Any, /, patches: bool = False) -> Callable[[], Vectors]:
         assert not patches

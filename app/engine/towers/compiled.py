@@ -66,9 +66,6 @@ class CompiledRunner:
         self._buckets: tuple[int, ...] = ()
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
-    def enter_thread(self) -> None:
-        """Do nothing: another thread computes."""
-
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for; see `app.engine.towers.runner`."""
         return lambda: self._thread.submit(self._run, pixels, patches).result()
@@ -84,6 +81,9 @@ class CompiledRunner:
             with _explain_compiler_errors():
                 self.begin([one] * bucket, patches=True)()
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
+
+    def enter_thread(self) -> None:
+        """Do nothing: another thread computes."""
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return every bucket: each is a program of its own."""

@@ -23,6 +23,9 @@ class PlainRunner:
         self._tower, self._collate, self._device = tower, collate, device
         self._cores = CorePool(device, max_patches)
 
+    def enter_thread(self) -> None:
+        """Do nothing: no thread is special here."""
+
     def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Run the largest batch once where first use is slow: on anything but the CPU."""
         if self._device.type != "cpu":
@@ -31,9 +34,6 @@ class PlainRunner:
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the sizes of batches to test."""
         return self._cores.test_sizes(max_batch_size)
-
-    def enter_thread(self) -> None:
-        """Do nothing: no thread is special here."""
 
     def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for."""

@@ -14,6 +14,10 @@ class Runner(Protocol):
         """How many batches it gains from having begun at a time."""
         ...
 
+    def enter_thread(self) -> None:
+        """Do, in the thread that is going to begin batches, what the first one would wait for."""
+        ...
+
     def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Do once, before the first batch, what would make first batches slow or fail.
 
@@ -23,10 +27,6 @@ class Runner(Protocol):
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         """Return the sizes of batches to test: alone, and put together."""
-        ...
-
-    def enter_thread(self) -> None:
-        """Do, in the thread that is going to begin batches, what the first one would wait for."""
         ...
 
     def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:

@@ -41,15 +41,15 @@ class TowerEmbedder:
         self._load_reference = load_reference
         self._reference: Embed | None = None
 
-    @property
-    def batches_in_flight(self) -> int:
-        """How many batches to begin before waiting for the first."""
-        return self._runner.batches_in_flight
-
     def enter_thread(self) -> None:
         """Make the calling thread ready to begin batches; same errors as `begin`."""
         with explain_device_errors():
             self._runner.enter_thread()
+
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches to begin before waiting for the first."""
+        return self._runner.batches_in_flight
 
     def begin(self, inputs: Any, /, patches: bool = False) -> Pending:
         """Begin a batch; call the result, once, for its vectors.

@@ -30,10 +30,10 @@ class SmallDevice:
         if 2 * max_batch_size > self._images:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
+    def enter_thread(self) -> None:
         raise NotImplementedError
 
-    def enter_thread(self) -> None:
+    def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         raise NotImplementedError
 
     def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
