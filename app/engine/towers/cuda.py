@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from app.engine.protocol import Vectors
-from app.engine.towers.batch import Batch, Collate, Tower, pick_wanted
+from app.engine.towers.batch import Batch, Collate, Tower
 from app.engine.towers.runner import run_largest_batches
 
 
@@ -43,7 +43,7 @@ class CudaRunner:
         return sorted({1, max_batch_size})
 
     @torch.inference_mode()
-    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
+    def begin(self, inputs: Any, patches_of: int) -> Callable[[], Vectors]:
         """Queue a batch and return at once."""
         batch = self._collate(inputs)
         buffers = self._idle.pop() if self._idle else _PinnedBuffers()
@@ -55,7 +55,7 @@ class CudaRunner:
         with torch.cuda.stream(self._compute):
             outputs = self._tower(on_device, *batch.beside)
         self._download.wait_stream(self._compute)
-        results = pick_wanted(outputs, patches)
+        results = batch.pick_wanted(outputs, patches_of)
         with torch.cuda.stream(self._download):
             copies = {name: buffers.take_like(name, results[name]) for name in results}
             for name, copy in copies.items():
