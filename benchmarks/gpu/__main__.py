@@ -33,7 +33,7 @@ def main() -> int:
     rows = []
     for stage in STAGES:
         if stage.name in options.stages:
-            rows.append(_run_bounded(context, stage, plan))
+            rows.append(run_bounded(context, stage, plan))
             console.print(draw_table("stages so far", rows))
     return int(any(row["ended"] not in ("done", "skipped") for row in rows))
 
@@ -48,7 +48,7 @@ def _parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run_bounded(
+def run_bounded(
     context: multiprocessing.context.ForkServerContext, stage: Stage, plan: Plan
 ) -> Row:
     """Run one stage in a process of its own, and end it when its time is over."""
@@ -59,10 +59,10 @@ def _run_bounded(
         return {"stage": stage.name, "ended": "skipped", "s": 0.0}
     process = context.Process(target=run_stage, args=(stage.name, plan))
     process.start()
-    process.join(stage.limit_s)
+    process.join(stage.limit_s * plan.patience)
     ended = "done" if process.exitcode == 0 else f"status {process.exitcode}"
     if process.is_alive():
-        ended = f"not within {stage.limit_s:g} s"
+        ended = f"not within {stage.limit_s * plan.patience:g} s"
         _end(process)
     return {"stage": stage.name, "ended": ended, "s": time.monotonic() - start}
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.engine.protocol import UInt8Array
 from app.engine.towers.batch import Outputs
+from app.engine.towers.device import configure_device
 from app.engine.towers.loading import load_plain_model
 from app.engine.towers.selftest import draw_test_image
 from benchmarks.gpu.stage import Plan
@@ -45,6 +46,7 @@ def build_forward(plan: Plan, shape: str, batch: int, *, compilable: bool = Fals
     loaded = load_plain_model(f"random:{shape}", None, (), None)
     options = {"compilable": True} if compilable else {}
     device = plan.torch_device
+    configure_device(device)
     tower = loaded.family.fused_tower(
         loaded.model.vision_model, loaded.processor, device, torch.bfloat16, consume=True, **options
     )

@@ -20,9 +20,9 @@ _TEXTS = ("a red circle", "two blue squares", "a green triangle on a white groun
 
 def measure(plan: Plan, results: Results) -> None:
     """Compare images of fixed and of their own resolution, then texts."""
-    names = [f"random:{plan.shape}", f"random:{plan.large_shape}", f"random:{plan.naflex_shape}"]
+    shapes = (plan.shape, plan.naflex_shape, plan.large_shape)
     with results.table("images: least cosine to float32 on the CPU") as add:
-        for name in dict.fromkeys([str(_TRAINED), *names]):
+        for name in dict.fromkeys([str(_TRAINED), *(f"random:{shape}" for shape in shapes)]):
             with results.attempt(Path(name).name):
                 expected = _embed(load_embedder(name, "cpu", "float32", _IMAGES))
                 for dtype in _DTYPES:

@@ -26,6 +26,8 @@ class Plan:
     images_of_request: tuple[int, ...] = (1, 16, 64)
     window_s: float = 5.0
     peak_side: int = 8192
+    patience: float = 1.0
+    """Stages may take so many times as long as they should."""
 
     @property
     def on_cuda(self) -> bool:
@@ -52,6 +54,7 @@ def quick_plan(device: str, out: Path) -> Plan:
         images_of_request=(1, 2),
         window_s=0.1,
         peak_side=256,
+        patience=10.0,
     )
 
 

@@ -28,10 +28,10 @@ STAGES = (
     Stage("profile", 60, profiled.measure),
     Stage("lock", 60, lock.measure),
     Stage("kernels", 150, kernels.measure),
-    Stage("large", 120, large.measure),
+    Stage("large", 180, large.measure),
     Stage("service", 240, service.measure),
-    Stage("memory", 90, memory.measure, needs_cuda=True),
-    Stage("parity", 150, parity.measure),
+    Stage("memory", 150, memory.measure, needs_cuda=True),
+    Stage("parity", 240, parity.measure),
 )
 
 
@@ -39,6 +39,8 @@ def run_stage(name: str, plan: Plan) -> None:
     """Run one stage, and exit with status 1 if it breaks."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that its servers end with it
     configure_logs("error", "console")
+    if plan.torch_device.index is not None:
+        torch.cuda.set_device(plan.torch_device)
     if not plan.on_cuda:
         torch.set_num_threads(1)  # on a busy machine threads that wait for each other take for ever
     stage = next(stage for stage in STAGES if stage.name == name)
