@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import uvloop
@@ -63,6 +63,19 @@ class Answer:
         return self.latency_s
 
 
+class Target(Protocol):
+    """A server as a client sees it: on loopback, and in /proc."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        ...
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that it has taken so far."""
+        ...
+
+
 class Connection:
     """One keep-alive connection; one request at a time."""
 
@@ -71,7 +84,7 @@ class Connection:
         self._writer = writer
 
     @classmethod
-    async def open(cls, server: Server) -> Self:
+    async def open(cls, server: Target) -> Self:
         """Connect to a server."""
         return cls(*await asyncio.open_connection("127.0.0.1", server.port, limit=2**22))
 
@@ -89,7 +102,7 @@ class Connection:
         self._writer.close()
 
 
-def put_under_load(server: Server, request: bytes, connections: int, seconds: float) -> Load:
+def put_under_load(server: Target, request: bytes, connections: int, seconds: float) -> Load:
     """Send the same request over and over on some connections, each waiting for its answer."""
     return run_on_loop(_load(server, request, connections, seconds))
 
@@ -113,7 +126,7 @@ def run_on_loop(main: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(main)
 
 
-async def _load(server: Server, request: bytes, connections: int, seconds: float) -> Load:
+async def _load(server: Target, request: bytes, connections: int, seconds: float) -> Load:
     window = _Window(seconds)
     workers = [asyncio.create_task(_worker(server, request, window)) for _ in range(connections)]
     while len(window.answered) < connections:  # warm-up
@@ -141,7 +154,7 @@ async def _check(workers: list[asyncio.Task[None]]) -> None:
         worker.result()
 
 
-async def _worker(server: Server, request: bytes, window: _Window) -> None:
+async def _worker(server: Target, request: bytes, window: _Window) -> None:
     connection = await Connection.open(server)
     try:
         while not window.over:

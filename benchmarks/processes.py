@@ -52,7 +52,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return CPU seconds of the process and its descendants so far, in steps of 10 ms."""
-        return sum(_cpu_ticks(pid) for pid in _tree(self.process.pid)) / _TICKS_PER_S
+        return cpu_s_of(self.process.pid)
 
     def rss_bytes(self) -> int:
         """Return the resident set of the process: VmRSS."""
@@ -69,6 +69,11 @@ class Server:
 
     def _status_bytes(self, name: str) -> int:
         return dict(_sizes_in(Path(f"/proc/{self.process.pid}/status").read_text()))[name]
+
+
+def cpu_s_of(pid: int) -> float:
+    """Return CPU seconds of a process and its descendants so far, in steps of 10 ms."""
+    return sum(_cpu_ticks(own) for own in _tree(pid)) / _TICKS_PER_S
 
 
 def free_port() -> int:

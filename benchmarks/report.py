@@ -33,6 +33,7 @@ class Report:
     """
 
     script: str
+    folder: Path = RESULTS
     tables: dict[str, Sequence[Row]] = field(default_factory=dict)
     findings: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -53,9 +54,9 @@ class Report:
         console.print(f"{name}: not measured, {reason}", highlight=False)
 
     def save(self) -> Path:
-        """Write benchmarks/results/<script>.json with the facts of this machine."""
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{self.script}.json"
+        """Write <folder>/<script>.json with the facts of this machine."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{self.script}.json"
         content = {
             "script": self.script,
             "machine": describe_machine(),

@@ -86,7 +86,7 @@ def _build(name: str) -> tuple[SiglipTextModel, list[Int64Array]]:
 
 def _run(tower: FusedTextTransformer) -> Callable[[Sequence[Int64Array]], np.ndarray]:
     runner = PlainRunner(tower, collate_texts, _CPU, 64)
-    return lambda texts: np.asarray(runner.begin(texts, patches=False)().pooled)
+    return lambda texts: np.asarray(runner.begin(texts, 0)().pooled)
 
 
 def _measure_batches(report: Report, rounds: int, clock: Callable[[], float], unit: str) -> None:

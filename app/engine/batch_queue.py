@@ -11,7 +11,10 @@ not make it larger. A job whose future is cancelled leaves the queue at once.
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
 
+from app.engine.forward import Outcome
 from app.engine.in_flight import Batch, InFlight
 from app.engine.job import Job, Ticket
 from app.engine.protocol import Modality
@@ -60,7 +63,7 @@ class BatchQueue:
                 raise _closing_error(DrainingError)
             self._lines[job.modality].add(job, range(len(job.inputs)))
             self._changed.notify()
-        job.future.add_done_callback(lambda _: self._forget(job))
+        job.future.add_done_callback(partial(self._forget, job))
 
     def take_batch(self, most: Mapping[Modality, int]) -> Batch | None:
         """Take what is to be begun now; None when nothing is, or the queue has been stopped.
@@ -117,9 +120,11 @@ class BatchQueue:
         for job, index in left:
             job.settle(index, _closing_error(reason))
 
-    def _forget(self, job: Job) -> None:
-        with self._changed:
-            self._lines[job.modality].discard(job)
+    def _forget(self, job: Job, future: Future[list[Outcome]]) -> None:
+        """Take a job out of its line when nobody waits for it; one that is through has left it."""
+        if future.cancelled():
+            with self._changed:
+                self._lines[job.modality].discard(job)
 
     @property
     def _by_turn(self) -> list[Modality]:

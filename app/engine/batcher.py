@@ -14,7 +14,7 @@ from app.engine.batch_queue import BatchQueue
 from app.engine.forward import Forward, Outcome, Wanted
 from app.engine.in_flight import Batch
 from app.engine.job import Job
-from app.engine.protocol import DeviceLostError, Embedder, Modality, TextEmbedder
+from app.engine.protocol import BatchEmbedder, DeviceLostError, Modality, TextEmbedder
 from app.engine.restarts import Restarts
 from app.errors import DrainingError, WorkerDeadError
 from app.observe.metrics import batch_size
@@ -31,7 +31,7 @@ class Batcher:
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: BatchEmbedder,
         *,
         max_batch_size: int,
         max_wait_s: float = 0,

@@ -5,6 +5,7 @@ is halved too, and later ones start at the size that worked. A vector that is no
 once more in float32 before its image or text fails.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -87,13 +88,19 @@ class Forward:
         Both raise only `DeviceLostError`, and what is no `Exception`. What else goes wrong with one
         batch is dealt with when that batch is waited for.
         """
-        inputs, patches = _inputs_of(batch)
-        pending = self._try(batch, lambda: self._embedder.begin(inputs, patches))
-        return partial(self._finish, batch, pending)
+        # Those with patches go first: an embedder gives the patches of the first so many only.
+        order = sorted(range(len(batch)), key=lambda place: not batch[place].patches)
+        wait = self._begin([batch[place] for place in order])
+        return lambda: _put_back(order, wait())
 
     def run(self, batch: Sequence[Wanted]) -> list[Outcome]:
         """Compute a batch; raises what `begin` raises."""
         return self.begin(batch)()
+
+    def _begin(self, batch: Sequence[Wanted]) -> Callable[[], list[Outcome]]:
+        inputs, patches_of = _inputs_of(batch)
+        pending = self._try(batch, lambda: self._embedder.begin(inputs, patches_of))
+        return partial(self._finish, batch, pending)
 
     def _finish(self, batch: Sequence[Wanted], pending: Pending | ServiceError) -> list[Outcome]:
         outcomes: list[Outcome] | ServiceError
@@ -108,7 +115,7 @@ class Forward:
         if len(batch) == 1:
             return [outcomes]
         middle = len(batch) // 2
-        return [*self.run(batch[:middle]), *self.run(batch[middle:])]
+        return [*self._begin(batch[:middle])(), *self._begin(batch[middle:])()]
 
     def _try(self, batch: Sequence[Wanted], compute: Callable[[], Result]) -> Result | ServiceError:
         """Return what `compute` returns, or why it failed; raises `DeviceLostError`.
@@ -148,20 +155,44 @@ class Forward:
         return outcomes
 
 
-def _inputs_of(batch: Sequence[Wanted]) -> tuple[list[UInt8Array | Int64Array], bool]:
-    return [wanted.inputs for wanted in batch], any(wanted.patches for wanted in batch)
+def _put_back(order: Sequence[int], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return outcomes that came in this order in that of their places."""
+    by_place = dict(zip(order, outcomes, strict=True))
+    return [by_place[place] for place in range(len(order))]
+
+
+def _inputs_of(batch: Sequence[Wanted]) -> tuple[list[UInt8Array | Int64Array], int]:
+    return [wanted.inputs for wanted in batch], sum(wanted.patches for wanted in batch)
 
 
 def _outcomes_of(batch: Sequence[Wanted], vectors: Vectors) -> list[Outcome]:
-    return [_row(vectors, row, wanted.patches) for row, wanted in enumerate(batch)]
+    own = [_row(vectors, row, wanted.patches) for row, wanted in enumerate(batch)]
+    unsound = None if vectors.pooled is None else _seem_unsound(vectors.pooled)
+    return [
+        _checked(one) if unsound is None or unsound[row] or one.patches is not None else one
+        for row, one in enumerate(own)
+    ]
 
 
-def _row(vectors: Vectors, row: int, patches: bool) -> Outcome:
+def _row(vectors: Vectors, row: int, patches: bool) -> OwnVectors:
     pooled = None if vectors.pooled is None else vectors.pooled[row]
-    own_patches = vectors.patches[row] if patches and vectors.patches is not None else None
-    own = OwnVectors(pooled, own_patches)
+    return OwnVectors(
+        pooled, vectors.patches[row] if patches and vectors.patches is not None else None
+    )
+
+
+def _seem_unsound(pooled: Float32Array) -> list[bool]:
+    """Say which rows to look at closely: those whose square is not a number above zero.
+
+    One call for all of them: NumPy gives up the interpreter's lock in each, and waits for it after.
+    """
+    squares: list[float] = np.einsum("ij,ij->i", pooled, pooled).tolist()
+    return [not 0 < square < math.inf for square in squares]
+
+
+def _checked(own: OwnVectors) -> Outcome:
     if not all(part is None or np.isfinite(part).all() for part in own):
         return NonFiniteError("the model gave a vector that is not finite")
-    if pooled is not None and not pooled.any():
+    if own.pooled is not None and not own.pooled.any():
         return NonFiniteError("the model gave a vector of length zero, which has no direction")
     return own

@@ -50,7 +50,7 @@ class Vectors(NamedTuple):
     pooled: Float32Array | MaybeNone = None
     """(batch, dim), not normalised; None for a model without pooling head."""
     patches: Float32Array | MaybeList | None = None
-    """(batch, patches, dim), or None when they were not asked for.
+    """(images, patches, dim) of the first images, those whose patches were asked for; or None.
 
     Where images have different numbers of patches: a list of (own patches, dim).
     """
@@ -146,14 +146,15 @@ class BatchEmbedder(Protocol):
         """
         ...
 
-    def begin(self, inputs: Any, /, patches: bool = False) -> Pending:
+    def begin(self, inputs: Any, /, patches_of: int = 0) -> Pending:
         """Begin to compute the vectors of a batch: `Pixels`, or input ids of texts.
 
-        They may be read until the batch has been waited for, in the order of beginning.
+        The vectors have patches of the first `patches_of` only. The inputs may be read until the
+        batch has been waited for, in the order of beginning.
         """
         ...
 
-    def embed_in_float32(self, inputs: Any, /, patches: bool = False) -> Vectors:
+    def embed_in_float32(self, inputs: Any, /, patches_of: int = 0) -> Vectors:
         """Compute the same, slower and in float32, for inputs whose vectors are not finite."""
         ...
 

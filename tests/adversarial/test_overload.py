@@ -33,8 +33,8 @@ class SteppedEmbedder(FakeEmbedder):
 
     steps: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
-        wait = super().begin(pixels, patches)
+    def begin(self, pixels: Pixels, patches_of: int = 0) -> Callable[[], Vectors]:
+        wait = super().begin(pixels, patches_of)
 
         def wait_for_a_step() -> Vectors:
             assert self.steps.acquire(timeout=WAIT_S)

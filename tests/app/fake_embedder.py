@@ -43,10 +43,10 @@ _WAIT_S = 30
 
 @dataclass(frozen=True)
 class SeenBatch:
-    """One batch: the colours of its images, and whether patches were asked for."""
+    """One batch: the colours of its images, and of how many patches were asked for."""
 
     colours: list[tuple[int, int, int]]
-    patches: bool
+    patches_of: int
 
 
 @dataclass
@@ -112,13 +112,13 @@ class FakeEmbedder:
     def pillow_resize(self, _size: tuple[int, int]) -> None:
         return None
 
-    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
+    def begin(self, pixels: Pixels, patches_of: int = 0) -> Callable[[], Vectors]:
         pixels = np.asarray(pixels)
         colours = [(int(row[0, 0, 0]), int(row[0, 0, 1]), int(row[0, 0, 2])) for row in pixels]
         self.entered.release()
         if any(red == FAILS_TO_BEGIN for red, _, _ in colours):
             raise RuntimeError("begin failed")
-        batch, images = SeenBatch(colours, patches), self._images_on_device + len(pixels)
+        batch, images = SeenBatch(colours, patches_of), self._images_on_device + len(pixels)
         if self.memory_images is not None and images > self.memory_images:
             self.batches.append(batch)
             raise DeviceOutOfMemoryError
@@ -136,17 +136,17 @@ class FakeEmbedder:
             raise DeviceLostError
         if RAISES in reds:
             raise RuntimeError("embed failed")
-        vectors = _colour_vectors(pixels, patches=batch.patches)
+        vectors = _colour_vectors(pixels, batch.patches_of)
         _spoil(vectors, reds)
         vectors.pooled[reds == GIVES_NAN_BUT_IN_FLOAT32, 0] = np.nan
         return Vectors(vectors.pooled[:-1], None) if LOSES_A_ROW in reds else vectors
 
     def embed(self, pixels: Pixels, patches: bool = False) -> Vectors:
-        return self.begin(pixels, patches)()
+        return self.begin(pixels, len(pixels) if patches else 0)()
 
-    def embed_in_float32(self, pixels: Pixels, patches: bool = False) -> Vectors:
+    def embed_in_float32(self, pixels: Pixels, patches_of: int = 0) -> Vectors:
         pixels = np.asarray(pixels)
-        vectors = _colour_vectors(pixels, patches=patches)
+        vectors = _colour_vectors(pixels, patches_of)
         _spoil(vectors, pixels[:, 0, 0, 0])
         return vectors
 
@@ -176,7 +176,7 @@ def expected_pooled(colour: tuple[int, int, int]) -> list[float]:
     return [*map(float, colour), 1.0]
 
 
-def _colour_vectors(pixels: UInt8Array, *, patches: bool) -> Vectors:
+def _colour_vectors(pixels: UInt8Array, patches_of: int) -> Vectors:
     batch = len(pixels)
     pooled = np.concatenate(
         [pixels.astype(np.float32).mean((1, 2)), np.ones((batch, 1), np.float32)], axis=1
@@ -185,7 +185,7 @@ def _colour_vectors(pixels: UInt8Array, *, patches: bool) -> Vectors:
     quarters = pixels.astype(np.float32).reshape(batch, 2, half, 2, half, 3).mean((2, 4))
     means: Float32Array = quarters.reshape(batch, 4, 3)
     marked = np.concatenate([means, np.full((batch, 4, 1), 2, np.float32)], axis=2)
-    return Vectors(pooled.astype(np.float32), marked if patches else None)
+    return Vectors(pooled.astype(np.float32), marked[:patches_of] if patches_of else None)
 
 
 def _spoil(vectors: Vectors, reds: np.ndarray) -> None:
@@ -193,4 +193,4 @@ def _spoil(vectors: Vectors, reds: np.ndarray) -> None:
     vectors.pooled[reds == GIVES_ZERO] = 0
     vectors.pooled[reds == GIVES_HUGE] = 1e6
     if vectors.patches is not None:
-        vectors.patches[reds == GIVES_INFINITE_PATCH, 3, 0] = np.inf
+        vectors.patches[reds[: len(vectors.patches)] == GIVES_INFINITE_PATCH, 3, 0] = np.inf

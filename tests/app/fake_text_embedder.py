@@ -57,8 +57,8 @@ class FakeTextEmbedder:
         self.threads.add(threading.current_thread().name)
         return [_tokenize(text) for text in texts]
 
-    def begin(self, inputs: Any, /, patches: bool = False) -> Callable[[], Vectors]:
-        assert not patches
+    def begin(self, inputs: Any, /, patches_of: int = 0) -> Callable[[], Vectors]:
+        assert not patches_of
         self.entered.release()
         return partial(self._wait, [_read(ids) for ids in inputs])
 
@@ -69,8 +69,8 @@ class FakeTextEmbedder:
             raise RuntimeError("embed failed")
         return _vectors_of(texts)
 
-    def embed_in_float32(self, inputs: Any, /, patches: bool = False) -> Vectors:
-        assert not patches
+    def embed_in_float32(self, inputs: Any, /, patches_of: int = 0) -> Vectors:
+        assert not patches_of
         return _vectors_of([_read(ids) for ids in inputs])
 
     def wait_until_entered(self) -> None:

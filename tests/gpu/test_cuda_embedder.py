@@ -148,7 +148,7 @@ def test_two_batches_in_flight_keep_their_vectors_apart(
     rng, waiting = np.random.default_rng(0), []
     for number in range(100):
         rows = rng.choice(len(pixels), 1 + number % MAX_BATCH_SIZE)
-        waiting.append((rows, embedder.begin(pixels[rows], patches=number % 3 == 0)))
+        waiting.append((rows, embedder.begin(pixels[rows], len(rows) if number % 3 == 0 else 0)))
         if len(waiting) == 2:
             check_rows(*waiting.pop(0), alone)
 
@@ -204,7 +204,7 @@ def test_a_naflex_model_gives_the_vectors_of_the_cpu_with_two_batches_in_flight(
     sizes = [(300, 500), (640, 200), (224, 224), (90, 700)]
     images = [cpu.resize(scene(seed, size).convert("RGB")) for seed, size in enumerate(sizes)]
     expected = cpu.embed(images, patches=True)
-    waits = [cuda.begin(batch, patches=True) for batch in (images, images[::-1])]
+    waits = [cuda.begin(batch, len(batch)) for batch in (images, images[::-1])]
 
     assert expected.patches is not None
     for wait, rows in zip(waits, ([0, 1, 2, 3], [3, 2, 1, 0]), strict=True):

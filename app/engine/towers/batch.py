@@ -1,9 +1,10 @@
 """What goes into a tower and what comes out of it, for any family and any way to run it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from app.engine.protocol import Float32Array, MaybeList, Vectors
@@ -27,10 +28,6 @@ Tower = Callable[..., Outputs]
 """Takes a batch's array, once it is on the device, and what the batch has `beside`."""
 
 
-def _keep_whole(rows: Float32Array) -> MaybeList:
-    return rows
-
-
 class Batch(NamedTuple):
     """Inputs of one forward: an array, which is written once, to where the device fetches it."""
 
@@ -39,33 +36,65 @@ class Batch(NamedTuple):
     """Fills an array of that shape and dtype."""
     beside: tuple[Any, ...] = ()
     """What the tower takes beside the array."""
-    split: Callable[[Float32Array], MaybeList] = _keep_whole
-    """Gives each image its own rows of `last_hidden_state`."""
+    ends: Sequence[int] | None = None
+    """Where each image's patches end, if `last_hidden_state` has them one after the other.
+
+    None where it is (batch, patches, dim).
+    """
     dtype: torch.dtype = torch.uint8
+
+    def pick_wanted(self, outputs: Outputs, patches_of: int) -> dict[str, torch.Tensor]:
+        """Return of a tower's outputs what `Vectors` is to have, by its name there.
+
+        These are pooled vectors, where there is a head, and the patches of the first `patches_of`.
+        """
+        wanted = {"pooled": outputs.pooler_output} if outputs.pooler_output is not None else {}
+        if not patches_of:
+            return wanted
+        end = patches_of if self.ends is None else self.ends[patches_of - 1]
+        return wanted | {"patches": outputs.last_hidden_state[:end]}
 
     def collect(self, results: Mapping[str, Float32Array]) -> Vectors:
         """Make vectors of what `pick_wanted` left, once it is in host memory."""
         patches = results.get("patches")
-        return Vectors(results.get("pooled"), None if patches is None else self.split(patches))
+        return Vectors(results.get("pooled"), None if patches is None else self._own(patches))
+
+    def _own(self, patches: Float32Array) -> MaybeList:
+        """Give each image its own patches."""
+        if self.ends is None:
+            return patches
+        return np.split(patches, [end for end in self.ends if end < len(patches)])
 
 
 Collate = Callable[[Any], Batch]
 """Makes a batch of images or of token ids."""
 
 
-def pick_wanted(outputs: Outputs, patches: bool) -> dict[str, torch.Tensor]:
-    """Return of a tower's outputs what `Vectors` has, by its name there; without head no pooled."""
-    wanted = {"pooled": outputs.pooler_output} if outputs.pooler_output is not None else {}
-    return wanted | ({"patches": outputs.last_hidden_state} if patches else {})
+def write_rows(rows: Iterable[npt.NDArray[Any]], out: npt.NDArray[Any]) -> None:
+    """Copy arrays of one shape and dtype into the rows of another, which has as many.
+
+    Raises `ValueError` for another shape, `TypeError` for another dtype: nothing is broadcast or
+    cast. NumPy gives up the interpreter's lock for each row and has to get it back, up to 5 ms
+    later each time when other threads are busy. A memoryview keeps it: docs/performance.md.
+    """
+    size = out[0].nbytes
+    into = out.reshape(-1).data.cast("B")
+    for place, row in enumerate(rows):
+        if row.shape != out.shape[1:]:
+            raise ValueError(f"a row of shape {row.shape} among rows of shape {out.shape[1:]}")
+        if row.dtype != out.dtype:
+            raise TypeError(f"a row of {row.dtype} among rows of {out.dtype}")
+        into[place * size : (place + 1) * size] = row.reshape(-1).data.cast("B")
 
 
 @torch.inference_mode()
-def run_batch(tower: Tower, device: torch.device, batch: Batch, patches: bool) -> Vectors:
+def run_batch(tower: Tower, device: torch.device, batch: Batch, patches_of: int) -> Vectors:
     """Move a batch to the device, compute, and move the vectors back."""
     # From pinned memory a copy is queued like a kernel: nobody waits.
     inputs = torch.empty(batch.shape, dtype=batch.dtype, pin_memory=device.type == "cuda")
     batch.write(inputs.numpy())
-    wanted = pick_wanted(tower(inputs.to(device, non_blocking=True), *batch.beside), patches)
+    outputs = tower(inputs.to(device, non_blocking=True), *batch.beside)
+    wanted = batch.pick_wanted(outputs, patches_of)
     results = _download(device, *wanted.values())
     return batch.collect(
         {name: result.numpy() for name, result in zip(wanted, results, strict=True)}

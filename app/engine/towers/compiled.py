@@ -66,9 +66,9 @@ class CompiledRunner:
         self._buckets: tuple[int, ...] = ()
         self._thread = ThreadPoolExecutor(1, "compiled", _configure_compiler)
 
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+    def begin(self, pixels: Pixels, patches_of: int) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for; see `app.engine.towers.runner`."""
-        return lambda: self._thread.submit(self._run, pixels, patches).result()
+        return lambda: self._thread.submit(self._run, pixels, patches_of).result()
 
     def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Compile every bucket, or read it from the disk; raises `StartError` when that fails.
@@ -79,7 +79,7 @@ class CompiledRunner:
         for bucket in reversed(self._buckets):
             start = time.monotonic()
             with _explain_compiler_errors():
-                self.begin([one] * bucket, patches=True)()
+                self.begin([one] * bucket, bucket)()
             _log.info("compiled", batch=bucket, seconds=round(time.monotonic() - start, 1))
 
     def enter_thread(self) -> None:
@@ -89,15 +89,18 @@ class CompiledRunner:
         """Return every bucket: each is a program of its own."""
         return bucket_sizes(max_batch_size)
 
-    def _run(self, pixels: Pixels, patches: bool) -> Vectors:
+    def _run(self, pixels: Pixels, patches_of: int) -> Vectors:
         largest = self._buckets[-1]
-        parts = [pixels[start : start + largest] for start in range(0, len(pixels), largest)]
-        return join_vectors([self._run_padded(part, patches) for part in parts])
+        parts = [
+            self._run_padded(pixels[start : start + largest], max(0, patches_of - start))
+            for start in range(0, len(pixels), largest)
+        ]
+        return join_vectors(parts)
 
-    def _run_padded(self, pixels: Pixels, patches: bool) -> Vectors:
+    def _run_padded(self, pixels: Pixels, patches_of: int) -> Vectors:
         count = len(pixels)
         bucket = pick_bucket(count, self._buckets)
-        vectors = self._forward(_pad(self._collate(pixels), bucket), patches)
+        vectors = self._forward(_pad(self._collate(pixels), bucket), patches_of)
         return Vectors(*(part if part is None else part[:count] for part in vectors))
 
 

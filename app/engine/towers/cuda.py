@@ -15,7 +15,7 @@ import structlog
 import torch
 
 from app.engine.protocol import Vectors
-from app.engine.towers.batch import Batch, Collate, Tower, pick_wanted
+from app.engine.towers.batch import Batch, Collate, Tower
 from app.engine.towers.buckets import bucket_sizes
 from app.engine.towers.recording import RecordedTower, cuda_recorder
 from app.engine.towers.runner import run_largest_batches
@@ -80,10 +80,10 @@ class CudaRunner:
             return
         one, max_batch_size = self._warmed_with
         for size in reversed(bucket_sizes(max_batch_size)):
-            self.begin([one] * size, patches=True)()
+            self.begin([one] * size, size)()
 
     @torch.inference_mode()
-    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
+    def begin(self, inputs: Any, patches_of: int) -> Callable[[], Vectors]:
         """Queue a batch and return at once."""
         batch = self._collate(inputs)
         buffers = self._idle.pop() if self._idle else _PinnedBuffers()
@@ -93,7 +93,7 @@ class CudaRunner:
             on_device = staged.to(self._device, non_blocking=True)
         self._compute.wait_stream(self._upload)
         with torch.cuda.stream(self._compute):
-            results = self._run(batch, on_device, patches)
+            results = self._run(batch, on_device, patches_of)
         self._download.wait_stream(self._compute)
         with torch.cuda.stream(self._download):
             copies = {name: buffers.take_like(name, results[name]) for name in results}
@@ -104,8 +104,8 @@ class CudaRunner:
             done.record(self._download)
         return _PendingVectors(done, batch, copies, (on_device, results), buffers, self._idle)
 
-    def _run(self, batch: Batch, inputs: torch.Tensor, patches: bool) -> dict[str, torch.Tensor]:
-        pick = partial(pick_wanted, patches=patches)
+    def _run(self, batch: Batch, inputs: torch.Tensor, patches_of: int) -> dict[str, torch.Tensor]:
+        pick = partial(batch.pick_wanted, patches_of=patches_of)
         if self._recorded is not None and self._recorded.takes(batch):
             return self._recorded.run(inputs, pick)
         return pick(self._tower(inputs, *batch.beside))

@@ -1,9 +1,9 @@
 """Models of fixed resolution: images are squashed to the square input, all have as many patches."""
 
-import numpy as np
+from functools import partial
 
 from app.engine.protocol import Pixels, UInt8Array
-from app.engine.towers.batch import Batch
+from app.engine.towers.batch import Batch, write_rows
 from app.engine.towers.family import Family
 from app.engine.towers.selftest import draw_test_image
 from model import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
@@ -13,8 +13,7 @@ from model.modeling_siglip_vision_fused import FusedVisionTransformer
 def collate_images(pixels: Pixels) -> Batch:
     """Make one array of images of one size: uint8 (batch, height, width, 3)."""
     shape = (len(pixels), *pixels[0].shape)
-    # Unlike assignment, np.stack broadcasts nothing.
-    return Batch(shape, lambda out: np.stack(list(pixels), out=out, casting="no"))
+    return Batch(shape, partial(write_rows, pixels))
 
 
 def _draw_test_images(image_size: int, _: int) -> list[UInt8Array]:

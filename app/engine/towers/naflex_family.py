@@ -1,10 +1,11 @@
 """NaFlex models: images keep their aspect, each has its own grid of patches."""
 
 import math
+from itertools import accumulate
 
 import numpy as np
 
-from app.engine.protocol import Float32Array, Pixels, UInt8Array
+from app.engine.protocol import Pixels, UInt8Array
 from app.engine.towers.batch import Batch
 from app.engine.towers.family import Family
 from app.engine.towers.selftest import draw_test_image
@@ -15,12 +16,8 @@ from model.modeling_siglip2_fused import FusedSiglip2Transformer
 def _collate(processor: Siglip2ImageProcessor, pixels: Pixels) -> Batch:
     """Put the patches of all images one after the other; the tower takes their grids beside."""
     patches, grids = processor.pack(list(pixels))
-    ends = np.cumsum([rows * columns for rows, columns in grids])[:-1]
-
-    def split(rows: Float32Array) -> list[Float32Array]:
-        return np.split(rows, ends)
-
-    return Batch(tuple(patches.shape), lambda out: np.copyto(out, patches.numpy()), (grids,), split)
+    ends = list(accumulate(rows * columns for rows, columns in grids))
+    return Batch(tuple(patches.shape), lambda out: np.copyto(out, patches.numpy()), (grids,), ends)
 
 
 def _draw_test_images(image_size: int, patch_size: int) -> list[UInt8Array]:

@@ -35,12 +35,13 @@ class PlainRunner:
         """Return the sizes of batches to test."""
         return self._cores.test_sizes(max_batch_size)
 
-    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
+    def begin(self, inputs: Any, patches_of: int) -> Callable[[], Vectors]:
         """Put a batch off until it is waited for."""
-        return partial(self._run, inputs, patches)
+        return partial(self._run, [(one, place < patches_of) for place, one in enumerate(inputs)])
 
-    def _run(self, inputs: Any, patches: bool) -> Vectors:
-        return join_vectors(self._cores.map(partial(self._forward, patches=patches), inputs))
+    def _run(self, wanted: list[tuple[Any, bool]]) -> Vectors:
+        return join_vectors(self._cores.map(self._forward, wanted))
 
-    def _forward(self, inputs: Any, patches: bool) -> Vectors:
-        return run_batch(self._tower, self._device, self._collate(inputs), patches)
+    def _forward(self, wanted: list[tuple[Any, bool]]) -> Vectors:
+        inputs, patches = zip(*wanted, strict=True)
+        return run_batch(self._tower, self._device, self._collate(inputs), sum(patches))

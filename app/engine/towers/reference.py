@@ -70,10 +70,9 @@ def load_float32_tower(
     tower = family.fused_tower(load().vision_model, processor, device, torch.float32, consume=True)
 
     def embed(pixels: Pixels) -> Vectors:
-        parts = [
-            run_batch(tower, device, family.collate(processor, pixels[at : at + _AT_ONCE]), True)
-            for at in range(0, len(pixels), _AT_ONCE)
-        ]
-        return join_vectors(parts)
+        parts = [pixels[at : at + _AT_ONCE] for at in range(0, len(pixels), _AT_ONCE)]
+        return join_vectors(
+            [run_batch(tower, device, family.collate(processor, p), len(p)) for p in parts]
+        )
 
     return embed

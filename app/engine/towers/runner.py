@@ -29,15 +29,19 @@ class Runner(Protocol):
         """Return the sizes of batches to test: alone, and put together."""
         ...
 
-    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:
-        """Begin a batch of images or texts; calling the result, once, waits for it."""
+    def begin(self, inputs: Any, patches_of: int) -> Callable[[], Vectors]:
+        """Begin a batch of images or texts; calling the result, once, waits for it.
+
+        The vectors have patches of the first `patches_of` only.
+        """
         ...
 
 
 def run_largest_batches(runner: Runner, one: Any, max_batch_size: int) -> None:
     """Run as many of the largest batches at a time as there will ever be."""
     waits = [
-        runner.begin([one] * max_batch_size, patches=True) for _ in range(runner.batches_in_flight)
+        runner.begin([one] * max_batch_size, max_batch_size)
+        for _ in range(runner.batches_in_flight)
     ]
     for wait in waits:
         wait()

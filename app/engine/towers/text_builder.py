@@ -7,13 +7,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import structlog
 import torch
 
 from app.allocator import give_back_memory, move_to_huge_pages
 from app.engine.protocol import Int64Array, ModelInfo, NoTexts, TextEmbedder, TextInfo
-from app.engine.towers.batch import Batch
+from app.engine.towers.batch import Batch, write_rows
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.device import pick_device
 from app.engine.towers.dtypes import load_soundly, pick_dtypes
@@ -151,9 +150,7 @@ def _load_tokenizer(folder: Path) -> BaseTokenizer:
 def collate_texts(input_ids: Sequence[Int64Array]) -> Batch:
     """Make one array of token ids: int64 (batch, tokens)."""
     shape = (len(input_ids), len(input_ids[0]))
-    return Batch(
-        shape, lambda out: np.stack(list(input_ids), out=out, casting="no"), dtype=torch.int64
-    )
+    return Batch(shape, partial(write_rows, input_ids), dtype=torch.int64)
 
 
 def _in_float32(model: SiglipTextModel) -> SiglipTextModel:

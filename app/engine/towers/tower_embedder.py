@@ -51,33 +51,36 @@ class TowerEmbedder:
         """How many batches to begin before waiting for the first."""
         return self._runner.batches_in_flight
 
-    def begin(self, inputs: Any, /, patches: bool = False) -> Pending:
-        """Begin a batch; call the result, once, for its vectors.
+    def begin(self, inputs: Any, /, patches_of: int = 0) -> Pending:
+        """Begin a batch, with patches of the first so many; call the result, once, for its vectors.
 
         Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
         """
         with explain_device_errors():
-            pending = self._runner.begin(inputs, patches)
+            pending = self._runner.begin(inputs, patches_of)
         # Not `explain_device_errors()(pending)`: such a wrapper has all attributes of what it
         # wraps, and would keep what that lets go of, which may be a device's memory.
         return partial(_wait_for, pending)
 
     def embed(self, inputs: Any, /, patches: bool = False) -> Vectors:
         """Compute a batch; same errors as `begin`."""
-        return self.begin(inputs, patches)()
+        return self.begin(inputs, len(inputs) if patches else 0)()
 
-    def embed_in_float32(self, inputs: Any, /, patches: bool = False) -> Vectors:
+    def embed_in_float32(self, inputs: Any, /, patches_of: int = 0) -> Vectors:
         """Compute the same with the reference forward: for the rare input that overflows.
 
         Same errors as `begin`.
         """
         if self._load_reference is None:
-            return self.embed(inputs, patches)
+            return self.begin(inputs, patches_of)()
         with explain_device_errors():
             if self._reference is None:
                 self._reference = self._load_reference()
             vectors = self._reference(inputs)
-        return vectors if patches else vectors._replace(patches=None)
+        patches = (
+            vectors.patches[:patches_of] if patches_of and vectors.patches is not None else None
+        )
+        return vectors._replace(patches=patches)
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ class PausesOnce(FakeEmbedder):
 
     paused: bool = False
 
-    def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
+    def begin(self, pixels: Pixels, patches_of: int = 0) -> Callable[[], Vectors]:
         if len(self.computed) >= 40 and not self.paused:
             self.paused = True
             self.gate.clear()
-        return super().begin(pixels, patches)
+        return super().begin(pixels, patches_of)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

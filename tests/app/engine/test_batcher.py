@@ -242,7 +242,7 @@ def test_patches_are_computed_only_when_somebody_asked(
         batcher.submit(job)
         job.future.result(WAIT_S)
 
-    assert [batch.patches for batch in fake.batches] == [False, True]
+    assert [batch.patches_of for batch in fake.batches] == [0, 1]
 
 
 def test_of_a_shared_batch_only_those_get_patches_who_asked(
@@ -262,6 +262,7 @@ def test_of_a_shared_batch_only_those_get_patches_who_asked(
     assert isinstance(patched, OwnVectors)
     assert patched.patches is not None
     assert patched.patches.tolist() == [[20, 0, 0, 2]] * 4
+    assert [batch.patches_of for batch in fake.batches] == [0, 1]
 
 
 @pytest.mark.parametrize("position", range(4))

@@ -294,9 +294,9 @@ def test_a_permit_comes_back_with_each_image() -> None:
     admitted: list[int] = []
 
     class Watching(FakeEmbedder):
-        def begin(self, pixels: Pixels, patches: bool = False) -> Callable[[], Vectors]:
+        def begin(self, pixels: Pixels, patches_of: int = 0) -> Callable[[], Vectors]:
             admitted.append(watched.admission.admitted)
-            return super().begin(pixels, patches)
+            return super().begin(pixels, patches_of)
 
     watched = EmbeddingService(Watching(max_batch_size=4), decode_limits=LIMITS, max_wait_s=0)
     sources = [lambda: NO_IMAGE, *red(10, RAISES, 12, 13, 14, 15, 16, 17, 18)]

@@ -36,7 +36,7 @@ class SmallDevice:
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
         raise NotImplementedError
 
-    def begin(self, pixels: Pixels, patches: bool) -> Callable[[], Vectors]:
+    def begin(self, pixels: Pixels, patches_of: int) -> Callable[[], Vectors]:
         raise NotImplementedError
 
 

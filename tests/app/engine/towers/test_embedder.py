@@ -172,7 +172,7 @@ def test_batches_that_have_begun_give_what_embedding_gives(
     pixels = np.stack([embedder.resize(scene(seed)) for seed in range(3)])
     assert embedder.batches_in_flight == 1
 
-    waits = [embedder.begin(pixels[:2], patches=True), embedder.begin(list(pixels[1:]))]
+    waits = [embedder.begin(pixels[:2], 2), embedder.begin(list(pixels[1:]))]
 
     expected = embedder.embed(pixels, patches=True)
     first, second = (wait() for wait in waits)

@@ -98,7 +98,7 @@ def test_float32_on_request_gives_the_references_vectors(
 ) -> None:
     embedder, images = load(written.folder, dtype="bfloat16"), mixed(photographs)
 
-    vectors = embedder.embed_in_float32([embedder.resize(image) for image in images], patches=True)
+    vectors = embedder.embed_in_float32([embedder.resize(image) for image in images], len(images))
 
     assert vectors.patches is not None
     for row, (pooled, patches) in enumerate(reference_vectors(written, images)):

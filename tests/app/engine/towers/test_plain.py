@@ -24,13 +24,8 @@ def collate(pixels: Pixels) -> Batch:
     """Take each pixel for a patch."""
     patches = np.concatenate([image.reshape(-1, 3) for image in pixels])
     lengths = [image.shape[0] * image.shape[1] for image in pixels]
-    ends = np.cumsum(lengths)[:-1]
-    return Batch(
-        patches.shape,
-        lambda out: np.copyto(out, patches),
-        (lengths,),
-        lambda rows: np.split(rows, ends),
-    )
+    ends = np.cumsum(lengths).tolist()
+    return Batch(patches.shape, lambda out: np.copyto(out, patches), (lengths,), ends)
 
 
 def tower(patches: torch.Tensor, lengths: list[int]) -> Sums:
@@ -53,7 +48,7 @@ def runner(request: pytest.FixtureRequest) -> PlainRunner:
 def test_images_keep_their_order_and_their_patches(runner: PlainRunner, images: int) -> None:
     pixels = [np.full((1, length, 3), length, np.uint8) for length in LENGTHS[:images]]
 
-    vectors = runner.begin(pixels, patches=True)()
+    vectors = runner.begin(pixels, len(pixels))()
 
     assert vectors.pooled[:, 0].tolist() == LENGTHS[:images]
     assert vectors.patches is not None
@@ -61,7 +56,21 @@ def test_images_keep_their_order_and_their_patches(runner: PlainRunner, images: 
     assert all((own == len(own)).all() for own in vectors.patches)
 
 
+@pytest.mark.parametrize("patches_of", [1, 2, 3, 4])
+def test_the_first_images_only_have_patches(runner: PlainRunner, patches_of: int) -> None:
+    """Whichever cores have computed them."""
+    pixels = [np.full((1, length, 3), length, np.uint8) for length in LENGTHS]
+
+    vectors = runner.begin(pixels, patches_of)()
+
+    assert vectors.pooled[:, 0].tolist() == LENGTHS
+    assert vectors.patches is not None
+    assert [own[:, 0].tolist() for own in vectors.patches] == [
+        [length] * length for length in LENGTHS[:patches_of]
+    ]
+
+
 @pytest.mark.parametrize("images", [1, 2])
 def test_patches_are_left_out_when_not_asked_for(runner: PlainRunner, images: int) -> None:
     pixels = [np.ones((2, 2, 3), np.uint8)] * images
-    assert runner.begin(pixels, patches=False)().patches is None
+    assert runner.begin(pixels, 0)().patches is None

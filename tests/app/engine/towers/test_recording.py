@@ -5,18 +5,21 @@ from functools import partial
 import pytest
 import torch
 
-from app.engine.towers.batch import Batch, Outputs, Tower, pick_wanted
+from app.engine.towers.batch import Batch, Outputs, Tower
 from app.engine.towers.recording import RecordedTower, Recording
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 
 CPU = torch.device("cpu")
 MAX_BATCH_SIZE = 6
-pick_all = partial(pick_wanted, patches=True)
 
 
 def batch_of(*shape: int, dtype: torch.dtype = torch.uint8) -> Batch:
     """Make a batch of which only the shape matters."""
     return Batch(shape, lambda _: None, dtype=dtype)
+
+
+ANY = batch_of(MAX_BATCH_SIZE, 2, 2)
+pick_all = partial(ANY.pick_wanted, patches_of=MAX_BATCH_SIZE)
 
 
 def tower(pixels: torch.Tensor) -> Outputs:
@@ -98,7 +101,7 @@ def test_what_was_given_stays_as_it_is_when_the_next_batch_runs(recorded: Record
 
 
 def test_only_what_is_wanted_is_copied_out(recorded: RecordedTower) -> None:
-    assert list(recorded.run(draw(2, 0), partial(pick_wanted, patches=False))) == ["pooled"]
+    assert list(recorded.run(draw(2, 0), partial(ANY.pick_wanted, patches_of=0))) == ["pooled"]
 
 
 def test_a_tower_without_head_has_patches_only(recorder: EagerRecorder) -> None:

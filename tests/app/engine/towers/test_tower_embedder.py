@@ -45,7 +45,7 @@ class OneBatch:
     def enter_thread(self) -> None:
         raise NotImplementedError
 
-    def begin(self, inputs: Any, patches: bool) -> Callable[[], Vectors]:  # noqa: ARG002 # see Runner
+    def begin(self, inputs: Any, patches_of: int) -> Callable[[], Vectors]:  # noqa: ARG002 # see Runner
         return self.waiting
 
 

@@ -46,7 +46,7 @@ def check_patches(
     assert embedder.info.selftest_cosine is not None
     assert embedder.embed(pixels) == (None, None)
     assert embedder.embed_in_float32(pixels) == (None, None)
-    for vectors in (embedder.embed(pixels, True), embedder.embed_in_float32(pixels, True)):
+    for vectors in (embedder.embed(pixels, True), embedder.embed_in_float32(pixels, len(pixels))):
         assert vectors.pooled is None
         assert vectors.patches is not None
         for own, patches in zip(vectors.patches, expected, strict=True):

@@ -1,0 +1,1 @@
+"""What a CUDA machine is asked in ten minutes: `python -m benchmarks.gpu`."""

@@ -1,0 +1,85 @@
+"""What the stages run on. Neither weights nor photographs: the machine may have no network."""
+
+import importlib.util
+import io
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+
+from app.engine.protocol import UInt8Array
+from app.engine.towers.batch import Outputs
+from app.engine.towers.device import configure_device
+from app.engine.towers.loading import load_plain_model
+from app.engine.towers.selftest import draw_test_image
+from benchmarks.gpu.stage import Plan
+from model import SiglipVisionConfig
+from model.published import forward_flop
+
+Forward = Callable[[], Outputs]
+
+
+def draw_pixels(batch: int, side: int) -> UInt8Array:
+    """Draw images at a model's input size: uint8 (batch, side, side, 3), all different."""
+    image = draw_test_image(side)
+    return np.stack([np.roll(image, 7 * turn, axis=1) for turn in range(batch)])
+
+
+def draw_jpeg() -> bytes:
+    """Draw a JPEG of 640x480: a photograph, where scikit-image has them."""
+    file = io.BytesIO()
+    _draw_picture().save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _draw_picture() -> Image.Image:
+    if importlib.util.find_spec("skimage") is None:
+        return Image.fromarray(draw_test_image(640)[:480])
+    from benchmarks.material import photograph_of_size
+
+    return photograph_of_size(640, 480)
+
+
+def build_forward(plan: Plan, shape: str, batch: int, *, compilable: bool = False) -> Forward:
+    """Build the tower alone, in bfloat16, with its inputs on the device already."""
+    loaded = load_plain_model(f"random:{shape}", None, (), None)
+    options = {"compilable": True} if compilable else {}
+    device = plan.torch_device
+    configure_device(device)
+    tower = loaded.family.fused_tower(
+        loaded.model.vision_model, loaded.processor, device, torch.bfloat16, consume=True, **options
+    )
+    if compilable:
+        tower = torch.compile(tower, dynamic=False, fullgraph=True)
+    pixels = torch.from_numpy(draw_pixels(batch, image_side(shape))).to(device)
+
+    @torch.inference_mode()
+    def forward() -> Outputs:
+        return tower(pixels)
+
+    return forward
+
+
+def record_graph(forward: Forward, device: torch.device) -> Callable[[], None]:
+    """Record a CUDA graph of a forward; calling the result replays it."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # of torch
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):  # what is first used must not be recorded
+        for _ in range(3):
+            forward()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        forward()  # its outputs lie in the graph's own memory, and nobody reads them
+    return graph.replay
+
+
+def image_side(shape: str) -> int:
+    """Return the side in pixels of a named shape's images."""
+    return SiglipVisionConfig.from_shape(shape).image_size
+
+
+def gflop_of(shape: str) -> float:
+    """Return the operations of one image, in units of 1e9."""
+    return forward_flop(SiglipVisionConfig.from_shape(shape)) / 1e9
