@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 
 from app.engine.embedder import load_embedder
 from app.engine.protocol import Embedder, Float32Array, UInt8Array
-from model import SiglipImageProcessor
+from model import SiglipImageProcessor, fused_attention
 from tests.reference import ReferenceCheckpoint
 
 Call = Callable[[], Float32Array]
@@ -37,6 +38,15 @@ def our_contenders(checkpoint: ReferenceCheckpoint, device: str) -> Iterator[Con
     for dtype in ("bfloat16", "float32"):
         embedder = load_embedder(str(checkpoint.folder), device, dtype)
         yield Contender(f"ours {dtype}", dtype, _our_call(embedder))
+
+
+def other_attention(checkpoint: ReferenceCheckpoint) -> Contender:
+    """Ours on the CPU in bfloat16, with the attention that is not chosen on this processor."""
+    tiles = fused_attention.multiplies_tiles()
+    with mock.patch.object(fused_attention, "multiplies_tiles", return_value=not tiles):
+        embedder = load_embedder(str(checkpoint.folder), "cpu", "bfloat16")
+    name = f"ours bfloat16, attending {embedder.info.attention}"
+    return Contender(name, "bfloat16", _our_call(embedder))
 
 
 def transformers_contenders(checkpoint: ReferenceCheckpoint, device: str) -> Iterator[Contender]:

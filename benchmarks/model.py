@@ -28,6 +28,7 @@ from benchmarks.contenders import (
     compiled_contenders,
     has_openvino,
     openvino_contenders,
+    other_attention,
     our_contenders,
     transformers_contenders,
 )
@@ -120,8 +121,10 @@ def _contenders(checkpoint: ReferenceCheckpoint, options: argparse.Namespace) ->
     ]
     if options.compile:
         contenders += compiled_contenders(checkpoint, device, max(options.batch))
-    if device == "cpu" and has_openvino():
-        contenders += openvino_contenders(checkpoint)
+    if device == "cpu":
+        contenders.append(other_attention(checkpoint))
+        if has_openvino():
+            contenders += openvino_contenders(checkpoint)
     return contenders
 
 

@@ -13,7 +13,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class PlainLinear(nn.Module):
-    """A linear layer with optional activation, and optional residual added to the result."""
+    """A linear layer with optional activation, or an optional residual added to the result."""
 
     def __init__(
         self, weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module | None
@@ -32,9 +32,9 @@ class PlainLinear(nn.Module):
 
 
 class OneDnnLinear(nn.Module):
-    """`PlainLinear` by oneDNN, with a prepacked weight and the activation in the same pass.
+    """`PlainLinear` by oneDNN: a prepacked weight, and activation or residual in the same pass.
 
-    Uses the operator that torch.compile's own freezing emits on the CPU.
+    Uses the operators that torch.compile's own freezing emits on the CPU.
     """
 
     def __init__(
@@ -48,11 +48,13 @@ class OneDnnLinear(nn.Module):
 
     def forward(self, inputs: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(..., in) -> (..., out)."""
-        outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, self.weight, self.bias, self.activation, [], self.algorithm
-        )
-        # oneDNN can add it as well, but takes longer to (docs/performance.md).
-        return outputs if residual is None else outputs.add_(residual)
+        linear = torch.ops.mkldnn._linear_pointwise
+        outputs: torch.Tensor
+        if residual is None:
+            outputs = linear(inputs, self.weight, self.bias, self.activation, [], self.algorithm)
+        else:
+            outputs = linear.binary(inputs, residual, self.weight, self.bias, "add")
+        return outputs
 
 
 def fused_linear(

@@ -62,6 +62,9 @@ class ModelDescription(BaseModel):
     dtype: str = Field(examples=["bfloat16"])
     device: str = Field(examples=["cuda:0"])
     pretrained: bool = Field(description="False for random weights, whose vectors mean nothing.")
+    attention: Literal["together", "one_by_one"] = Field(
+        description="How the images of a batch are attended to: what is fastest on this processor."
+    )
     max_batch_size: int = Field(examples=[8], description="Images in one forward pass.")
     limits: Limits
 

@@ -82,6 +82,8 @@ class ModelInfo:
     """Whether there are pooled vectors: not without a pooling head (vision_use_head)."""
     naflex: bool = False
     """Whether each image has a number of patches of its own."""
+    attention: str = "together"
+    """How patches attend: all images of a batch together, or one_by_one, as suits the processor."""
     max_batch_size: int = 1
     """Images in one forward pass, as found out at the start."""
     selftest_cosine: float | None = None

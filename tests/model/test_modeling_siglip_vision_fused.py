@@ -9,6 +9,7 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
+from model.fused_attention import Attend, attend_one_by_one, attend_together, pick_attention
 from model.fused_linear import OneDnnLinear, PlainLinear
 from model.modeling_siglip_vision_fused import FusedVisionTransformer
 from model.modeling_siglip_vision_fused_pooling_head import FusedPoolingHead
@@ -83,21 +84,53 @@ def test_bfloat16_of_a_deep_tower_stays_within_cosine_0_9999(pixels: torch.Tenso
     assert least_cosine(result.last_hidden_state, expected.last_hidden_state) >= 0.9999
 
 
-@pytest.mark.parametrize("scores_at_once", [1, 2 * 16**2])
-def test_heads_may_go_through_attention_in_groups(
+@pytest.mark.parametrize("scores_at_once", [1, 2 * 16**2, 2**22])
+def test_both_ways_to_attend_agree_with_heads_in_any_groups(
     scores_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five heads of 16 patches: one at a time; two, two and one."""
-    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    model = lively_model(num_hidden_layers=2, image_size=64, num_attention_heads=5, hidden_size=80)
-    together = fuse(model, torch.bfloat16)(pixels).last_hidden_state
-
+    """Five heads of 16 patches: one at a time; two, two and one; all."""
+    qkv = torch.randn(2, 16, 3 * 80, generator=torch.Generator().manual_seed(0))
+    expected = attend_together(qkv, 5)
     monkeypatch.setattr("model.fused_attention._SCORES_AT_ONCE", scores_at_once)
 
-    assert (
-        least_cosine(fuse(model, torch.bfloat16)(pixels).last_hidden_state, together.float())
-        > 0.9999
+    assert relative_difference(attend_one_by_one(qkv, 5), expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("tiles", "aten", "attend"),
+    [
+        (True, "AVX512", attend_together),
+        (True, "AVX2", attend_one_by_one),
+        (False, "AVX512", attend_one_by_one),
+    ],
+)
+def test_the_processor_decides_how_bfloat16_attends(
+    monkeypatch: pytest.MonkeyPatch, tiles: bool, aten: str, attend: Attend
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: aten)
+
+    assert pick_attention(CPU, torch.bfloat16) is attend
+    assert pick_attention(CPU, torch.bfloat16, compilable=True) is attend_together
+    assert pick_attention(CPU, torch.float32) is attend_together
+    assert pick_attention(torch.device("cuda"), torch.bfloat16) is attend_together
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("values_between", [3072, 7 * 3072, 10**9])
+def test_feeding_forward_in_blocks_of_rows_changes_nothing(
+    pixels: torch.Tensor, dtype: torch.dtype, values_between: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row for each core at a time; 7, which divide no image; all."""
+    fused = fuse(lively_model(num_hidden_layers=1), dtype)
+    expected = fused(pixels[:3]).last_hidden_state
+    monkeypatch.setattr(
+        "model.modeling_siglip_vision_fused_encoder._VALUES_BETWEEN", values_between
     )
+
+    result = fused(pixels[:3]).last_hidden_state
+
+    assert least_cosine(result, expected.float()) > 0.9999
 
 
 def test_bfloat16_as_another_device_computes_it_stays_as_near(pixels: torch.Tensor) -> None:

@@ -29,7 +29,9 @@ from app.engine.towers.runner import Runner
 from app.engine.towers.runners import pick_runner
 from app.engine.towers.selftest import check_against_reference
 from app.engine.towers.tower_embedder import Embed, ImageTowerEmbedder
+from model.fused_attention import pick_attention
 from model.image_processing_base import BaseImageProcessor
+from model.modeling_siglip_vision_fused_encoder import dtype_between_linears
 
 _log = structlog.get_logger(__name__)
 
@@ -89,7 +91,7 @@ def _build(
     test_images = _draw_test_images(loaded)
     # Before the fast path takes memory.
     space, expected = _fingerprint_and_embed(loaded, dtype, test_images)
-    info = _describe(loaded, space, device, dtype)
+    info = _describe(loaded, space, device, dtype, compiled=compiled)
     runner = _fuse(loaded, device, dtype, info.max_patches, compiled=compiled, graphs=graphs)
     processor = loaded.processor
     load_reference = partial(_load_reference, loaded.load_again, processor)
@@ -128,10 +130,11 @@ def _draw_test_images(loaded: LoadedModel) -> list[UInt8Array]:
 
 
 def _describe(
-    loaded: LoadedModel, space: str, device: torch.device, dtype: torch.dtype
+    loaded: LoadedModel, space: str, device: torch.device, dtype: torch.dtype, *, compiled: bool
 ) -> ModelInfo:
     """Say what a caller may know of a model, as far as it is known before the first batch."""
     family, config, processor = loaded.family, loaded.model.config, loaded.processor
+    attend = pick_attention(device, dtype_between_linears(dtype), compilable=compiled)
     return ModelInfo(
         model=loaded.name,
         revision=loaded.revision,
@@ -146,6 +149,7 @@ def _describe(
         pooled=config.vision_use_head,
         naflex=family.uneven,
         source=loaded.source,
+        attention=attend.__name__.removeprefix("attend_"),
     )
 
 

@@ -31,6 +31,7 @@ FAKE = {
     "dtype": "float32",
     "device": "cpu",
     "pretrained": True,
+    "attention": "together",
     "max_batch_size": 8,
     "limits": {
         "images": 7,

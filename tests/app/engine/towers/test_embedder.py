@@ -513,7 +513,8 @@ def test_a_fast_path_that_confuses_the_images_of_a_batch_is_never_served(
     def attend_to_the_first(qkv: torch.Tensor, num_heads: int) -> torch.Tensor:
         return original(qkv[:1].expand_as(qkv), num_heads)
 
-    monkeypatch.setattr(fused_attention, "attend_one_by_one", attend_to_the_first)
+    for way in ("attend_one_by_one", "attend_together"):  # the processor decides
+        monkeypatch.setattr(fused_attention, way, attend_to_the_first)
 
     assert "self-test failed" in start_error(checkpoint, dtype="bfloat16")
 
