@@ -18,18 +18,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from app.engine.batcher import Batcher
 from app.engine.job import Job
 from app.engine.protocol import Float32Array, Pending, UInt8Array, Vectors
-from app.engine.towers.batch import write_rows
+from app.engine.towers.batch import run_batch, write_rows
 from app.engine.towers.fixed_family import collate_images
 from app.observe.logs import configure_logs
 from benchmarks.busy_thread import busy_thread
 from benchmarks.client import run_on_loop
 from benchmarks.material import photograph_pixels
 from benchmarks.report import Report, Row, show_machine
-from benchmarks.timing import quantile
+from benchmarks.timing import quantile, time_interleaved
+from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 
 _SIDE, _PATCHES, _DIM = 224, 196, 768  # as base-patch16-224 has them
 
@@ -80,6 +82,8 @@ def main() -> None:
     report.add_table(title, list(_rows(options.batch, options.rounds)))
     title = f"putting {options.batch} images together beside a busy thread, {options.rounds} times"
     report.add_table(title, _rows_of_writing(options.batch, options.rounds))
+    title = f"vectors of {options.batch} images in bfloat16 to the host, {options.rounds} rounds"
+    report.add_table(title, _rows_of_downloads(options.batch, options.rounds))
     report.save()
 
 
@@ -137,6 +141,23 @@ def _rows_of_writing(batch: int, rounds: int) -> list[Row]:
         {"": name, "mean ms": 1000 * statistics.mean(own), "longest ms": 1000 * max(own)}
         for name, own in seconds.items()
     ]
+
+
+def _rows_of_downloads(batch: int, rounds: int) -> list[Row]:
+    """Put pixels together and bring vectors down, with patches of all images, of some, of none."""
+    pixels = list(photograph_pixels(batch, _SIDE))
+    outputs = BaseModelOutputWithPooling(
+        torch.randn(batch, _PATCHES, _DIM).bfloat16(), torch.randn(batch, _DIM).bfloat16()
+    )
+    device = torch.device("cpu")
+    calls = {
+        str(patches_of): partial(
+            run_batch, lambda _: outputs, device, collate_images(pixels), patches_of
+        )
+        for patches_of in (batch, batch // 8, 0)
+    }
+    timings = time_interleaved(calls, rounds, clock=time.process_time)
+    return [{"patches of": name, "CPU ms": 1000 * timing.low_s} for name, timing in timings.items()]
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -8,7 +8,6 @@ from benchmarks.gpu.stage import Plan, Results
 from benchmarks.gpu.sustained import measure_large
 from benchmarks.report import Row
 from model import Siglip2VisionConfig
-from model.fused_attention import attend_together
 from model.packing import Packing
 
 _LENGTHS = (256, 196, 240, 128, 252, 64, 224, 250)  # patches of eight images, of 256 at most
@@ -47,22 +46,24 @@ class _NaflexAttention:
         aligned = -(-self._longest // _ALIGNED_TO) * _ALIGNED_TO
         added = torch.zeros(len(mask), 1, 1, aligned, device=mask.device, dtype=torch.bfloat16)
         added[..., : self._longest].masked_fill_(~mask[:, None, None], -torch.inf)
-        return added[..., : self._longest].expand(-1, self._heads, self._longest, -1)
+        return added[..., : self._longest]
 
     def masked(self) -> torch.Tensor:
-        """As the service does: a padded batch and a boolean mask."""
-        padded = attend_together(self._packing.pad(self._qkv), self._heads, self._packing.mask)
-        return self._packing.unpad(padded)
+        """A padded batch and a boolean mask."""
+        return self._attend_padded(self._packing.mask[:, None, None])
 
     def added_mask(self) -> torch.Tensor:
         """A padded batch and a mask that is added to the scores."""
+        return self._attend_padded(self._added)
+
+    def _attend_padded(self, mask: torch.Tensor) -> torch.Tensor:
         padded = self._packing.pad(self._qkv)
         batch, tokens, _ = padded.shape
         query, key, value = (
             padded.view(batch, tokens, 3, self._heads, -1).permute(2, 0, 3, 1, 4).unbind()
         )
         attended = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=self._added, scale=1.0
+            query, key, value, attn_mask=mask, scale=1.0
         )
         return self._packing.unpad(attended.transpose(1, 2).reshape(batch, tokens, -1))
 
