@@ -25,6 +25,8 @@ class RequestRecord:
     ended_at: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    route: str | None = None
+    """The template of the route that it came to, once one has matched."""
     status: int = 0
     """Of the answer; 0 until that begins."""
     code: str | None = None
