@@ -97,17 +97,18 @@ class Guard:
                 record.bytes_out += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=record.request_id):
-            try:
-                await self._serve(scope, receive, send_with_headers)
-            except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
-                _log.exception("request failed unexpectedly")
-                if not record.status:
-                    answer = answer_error(InternalError("an internal error"), record)
-                    await answer(scope, receive, send_with_headers)
-            finally:
-                record.route = record.route or getattr(scope.get("route"), "path", None)
-                _tell(record, known_method(scope["method"]))
+        bound = structlog.contextvars.bind_contextvars(request_id=record.request_id)
+        try:
+            await self._serve(scope, receive, send_with_headers)
+        except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
+            _log.exception("request failed unexpectedly")
+            if not record.status:
+                answer = answer_error(InternalError("an internal error"), record)
+                await answer(scope, receive, send_with_headers)
+        finally:
+            record.route = record.route or getattr(scope.get("route"), "path", None)
+            _tell(record, known_method(scope["method"]))
+            structlog.contextvars.reset_contextvars(**bound)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = find_record(scope)

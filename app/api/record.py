@@ -1,9 +1,10 @@
 """What is known of one request, gathered where it becomes known, for its one line in the log."""
 
+import secrets
 import time
-import uuid
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from app.observe.work import Work
@@ -18,7 +19,7 @@ class RequestRecord:
     No field holds anything of its input. Times are `time.monotonic()` seconds.
     """
 
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    request_id: str = field(default_factory=partial(secrets.token_hex, 16))
     started_at: float = field(default_factory=time.monotonic)
     read_at: float | None = None
     """When all of it had been read and understood; None for what never was."""
