@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +32,7 @@ _log = structlog.get_logger(__name__)
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 ROUTINE = _PROBES | {"/metrics"}
 """Asked every few seconds by machines: worth a line only when the answer is bad."""
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Of our answers, what a page of an allowed origin may read beside what every page may.
 _CORS_HEADERS = (
@@ -90,9 +91,8 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = record.request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                own = ((b"x-request-id", record.request_id.encode()), _NO_SNIFFING)
+                message["headers"] = [*message.get("headers", ()), *own]
             else:
                 record.bytes_out += len(message.get("body", b""))
             await send(message)
