@@ -1,7 +1,7 @@
 """The composition root: settings to a running application."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Literal
@@ -14,10 +14,11 @@ from starlette.requests import ClientDisconnect
 
 from app.api import classify, embed, embed_text, embeddings, health, metrics, models
 from app.api.adapters import ADAPTERS
-from app.api.adapters.adapter import OwnErrors
+from app.api.adapters.adapter import Adapter, OwnErrors
 from app.api.answers import OneShape, handle_error
 from app.api.context import ApiContext, set_context
 from app.api.docs import ASKS_FOR_KEY, make_app
+from app.api.door import Door
 from app.api.guard import Guard
 from app.api.inflight import InflightBytes
 from app.api.inputs import InputLimits
@@ -106,6 +107,7 @@ def create_app(
         docs_are_open=settings.docs == "on",
         open_paths=playground.paths.union(*(adapter.paths for adapter in adapters)),
         cors_origins=settings.cors_origins,
+        doors=_doors_of(adapters),
     )
     if adapters:
         app.add_middleware(OwnErrors, adapters=adapters)
@@ -117,6 +119,16 @@ def create_app(
     for router in (health.router, playground.router, *(adapter.router for adapter in adapters)):
         app.include_router(router)
     return app
+
+
+def _doors_of(adapters: Iterable[Adapter]) -> dict[str, Door]:
+    """Return the doors of all routes, by path."""
+    own = (module.DOORS for module in (embed, embed_text, classify, embeddings))
+    return {
+        path: door
+        for doors in (*own, *(one.doors for one in adapters))
+        for path, door in doors.items()
+    }
 
 
 async def _start(

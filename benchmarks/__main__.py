@@ -27,6 +27,7 @@ _SCRIPTS = (
     "serving",
     "texts",
     "soak",
+    "refusals",
     "overload",
 )
 _ROOT = Path(__file__).parents[1]

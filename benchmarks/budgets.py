@@ -157,6 +157,8 @@ BUDGETS: tuple[Budget, ...] = (
     Budget("RSS once ready: of 1.3 x weights + 400 MB", "startup.resident"),
     Budget("RSS growth, MiB per 1000 requests", "soak.mib_per_1000_requests", at_most=1.0),
     Budget("ready: x importing torch and reading the weights", "startup.ready", at_most=1.5),
+    Budget("a refusal for want of room: ms of the event loop", "refusals.no_room_ms"),
+    Budget("the same: of a served request's, tiny model", "refusals.no_room_of_served"),
     Budget("10x overload: goodput of peak", "overload.goodput", at_least=0.9),
     Budget("10x overload: refusals 429 + Retry-After", "overload.proper_refusals", at_least=1),
     Budget("10x overload: p99 of a refusal, ms", "overload.refusal_p99_ms", at_most=50),

@@ -28,12 +28,14 @@ _PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
 
 @contextmanager
-def written_checkpoint(shape: str) -> Iterator[ReferenceCheckpoint]:
+def written_checkpoint(shape: str, layers: int | None = None) -> Iterator[ReferenceCheckpoint]:
     """Write the checkpoint of a named shape, as published ones are spelled, for as long as asked.
 
-    The weights are drawn by seed, not trained: the work is the same, what vectors mean is not.
+    With `layers` it has so many instead of its own. The weights are drawn by seed, not trained: the
+    work is the same, what vectors mean is not.
     """
     config = transformers.SiglipVisionConfig(**asdict(SiglipVisionConfig.from_shape(shape)))
+    config.num_hidden_layers = layers or config.num_hidden_layers
     with tempfile.TemporaryDirectory(prefix="siglip-bench-") as folder:
         yield write_checkpoint(Path(folder) / shape, config)
 

@@ -1,9 +1,10 @@
 """What the service does with ten times the load it can carry, and how soon it is over it.
 
-`python -m benchmarks.overload [--shape base-patch16-224] [--quick]`
+`python -m benchmarks.overload [--shape base-patch16-224] [--layers 4] [--quick]`
 
 The offered load is open: requests come at their rate whether or not earlier ones were answered. The
-base model is slow enough for a client on the same machine to do that without being in the way.
+base model is slow enough for a client on the same machine to do that without being in the way; with
+fewer layers it is refusing, and the client, that take what is lost.
 """
 
 import argparse
@@ -46,6 +47,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
     parser.add_argument("--shape", default=BASE)
+    parser.add_argument("--layers", type=int, help="instead of the shape's own: a faster model")
     parser.add_argument("--quick", action="store_true", help="shorter")
     options = parser.parse_args()
     seconds = 10.0 if options.quick else 30.0
@@ -53,7 +55,7 @@ def main() -> None:
     report = Report("overload")
     jpeg = encode(photograph_of_size(640, 480), "JPEG", quality=90)
     with (
-        written_checkpoint(options.shape) as checkpoint,
+        written_checkpoint(options.shape, options.layers) as checkpoint,
         running_services(checkpoint.folder, jpeg, [OURS], queue_images="auto") as services,
         services[OURS].server.running(),
     ):

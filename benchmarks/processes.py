@@ -54,6 +54,11 @@ class Server:
         """Return CPU seconds of the process and its descendants so far, in steps of 10 ms."""
         return cpu_s_of(self.process.pid)
 
+    def main_thread_cpu_s(self) -> float:
+        """Return CPU seconds of the process's first thread so far, to the nanosecond."""
+        pid = self.process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+
     def rss_bytes(self) -> int:
         """Return the resident set of the process: VmRSS."""
         return self._status_bytes("VmRSS")

@@ -1,11 +1,15 @@
 """The form of an answer, chosen by what the client accepts (RFC 9110, section 12.5.1)."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from app.errors import NotAcceptableError
 
 AnswerForm = Literal["json", "npy", "octet-stream"]
+
+# Clients are of few kinds, and ask in the same words each time.
+_REMEMBERED = 16
 
 _FORMS: tuple[tuple[str, AnswerForm], ...] = (  # the first wins a tie
     ("application/json", "json"),
@@ -19,8 +23,13 @@ def pick_form(accept_headers: Iterable[str]) -> AnswerForm:
 
     Raises `NotAcceptableError`.
     """
+    return _pick_form(",".join(accept_headers) or "*/*")
+
+
+@lru_cache(_REMEMBERED)
+def _pick_form(accept: str) -> AnswerForm:
     qualities: dict[str, float] = {}
-    for entry in (",".join(accept_headers) or "*/*").split(","):
+    for entry in accept.split(","):
         media_range, *parameters = (part.strip().lower() for part in entry.split(";"))
         quality = _quality(parameters)
         media_range = "*/*" if media_range == "*" else media_range  # as Java's own client writes it

@@ -6,18 +6,20 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.answer_schemas import error_responses
 from app.api.classify_description import describe_classify_request
 from app.api.classify_schemas import MAX_PROMPTS, ClassifyAnswer, ClassifyOptions
-from app.api.context import get_context
+from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_HEADERS
+from app.api.door import Admitted, admit_images, enter
 from app.api.inputs import ImageInput, InputForm, read_input
 from app.api.label_prompts import LabelPrompts, make_prompts, refuse_too_many
 from app.api.render import JSON_ITEM_BYTES, Answer
-from app.api.submit import admit, submit
+from app.api.submit import submit
 from app.engine.labels import LabelVectors
 from app.engine.mixed import embed_mixed
 from app.engine.protocol import ModelInfo, TextInfo
@@ -80,13 +82,8 @@ async def classify(request: Request) -> Response:
     form, or a list in JSON. Right labels often score 0.15 to 0.4 by sigmoid: find a threshold on
     images of your own. Vectors of labels are remembered.
     """
-    service, form, timeout_s = admit(request)
-    if form != "json":
-        raise NotAcceptableError("labels and scores are JSON; accept application/json")
+    service, _, timeout_s = enter(request, _admit)
     texts = service.require_texts()
-    if not service.info.pooled:
-        raise TextDisabledError("no texts here: the model has no pooling head to compare them with")
-    texts.admission.require_room(timeout_s)
     context = get_context(request)
     given = await read_input(request, _FORM, context.input_limits, context.fetcher)
     prompts = make_prompts(given.options, context.text_limits)
@@ -99,6 +96,21 @@ async def classify(request: Request) -> Response:
         space=service.info.space,
         max_answer_bytes=_estimate_bytes(asked),
     )
+
+
+def _admit(headers: Headers, context: ApiContext) -> Admitted:
+    """Admit a request where there is room for an image, and for a text."""
+    admitted = admit_images(headers, context)
+    if admitted.form != "json":
+        raise NotAcceptableError("labels and scores are JSON; accept application/json")
+    texts = admitted.service.require_texts()
+    if not admitted.service.info.pooled:
+        raise TextDisabledError("no texts here: the model has no pooling head to compare them with")
+    texts.admission.require_room(admitted.timeout_s)
+    return admitted
+
+
+DOORS = {"/classify": _admit}
 
 
 def _check_scoring(asked: _Request) -> None:

@@ -11,6 +11,7 @@ from app.api.accept import AnswerForm
 from app.api.answer_schemas import EmbedAnswer, error_responses
 from app.api.context import get_context
 from app.api.description import ANSWER_BESIDE_JSON, describe_request
+from app.api.door import admit_images, enter
 from app.api.inputs import EMBED_FORM, read_input
 from app.api.options import check_options
 from app.api.render import (
@@ -23,12 +24,13 @@ from app.api.render import (
     render_json,
 )
 from app.api.schemas import EmbedOptions
-from app.api.submit import admit, submit
+from app.api.submit import submit
 from app.engine.protocol import ModelInfo
 from app.engine.service import EmbeddedImage
 from app.errors import ServiceError, item_message
 
 router = APIRouter()
+DOORS = {"/embed": admit_images}
 
 
 @router.post(
@@ -46,7 +48,7 @@ async def embed(request: Request) -> Response:
     Send one image as the raw body, several as a multipart form (`images`), or base64 in JSON. The
     answer keeps the request's order.
     """
-    service, form, timeout_s = admit(request)
+    service, form, timeout_s = enter(request, admit_images)
     context = get_context(request)
     embed_input = await read_input(request, EMBED_FORM, context.input_limits, context.fetcher)
     sources, options, info = embed_input.sources, embed_input.options, service.info

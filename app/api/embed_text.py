@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 from fastapi import APIRouter
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.accept import AnswerForm
 from app.api.answer_schemas import EmbedTextAnswer, error_responses
-from app.api.context import get_context
+from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_BESIDE_JSON
+from app.api.door import Admitted, enter, read_head
 from app.api.options import check_options
 from app.api.render import (
     Answer,
@@ -19,7 +21,7 @@ from app.api.render import (
     render_array,
     render_json,
 )
-from app.api.submit import read_head, submit
+from app.api.submit import submit
 from app.api.text_description import describe_text_request
 from app.api.text_inputs import TextInput, read_texts
 from app.engine.protocol import ModelInfo
@@ -43,9 +45,8 @@ async def embed_text(request: Request) -> Response:
     Send JSON, or one text as text/plain. The answer keeps the request's order. Where the model has
     no text tower, or SIGLIP_TEXT is off, it is 400 text_disabled.
     """
-    service, form, timeout_s = read_head(request)
+    service, form, timeout_s = enter(request, _admit)
     texts = service.require_texts()
-    texts.admission.require_room(timeout_s)
     given = await read_texts(request, get_context(request).text_limits)
     info = service.info
     check_options(given.options, form, info)
@@ -57,6 +58,16 @@ async def embed_text(request: Request) -> Response:
         max_answer_bytes=estimate_answer_bytes(given.options, form, info, len(given.texts)),
         kind="text",
     )
+
+
+def _admit(headers: Headers, context: ApiContext) -> Admitted:
+    """Admit a request where there is room for a text."""
+    admitted = read_head(headers, context)
+    admitted.service.require_texts().admission.require_room(admitted.timeout_s)
+    return admitted
+
+
+DOORS = {"/embed/text": _admit}
 
 
 def _render(

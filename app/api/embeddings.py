@@ -5,18 +5,20 @@ from contextlib import suppress
 
 import orjson
 from fastapi import APIRouter
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.answer_schemas import error_responses
-from app.api.context import get_context
+from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_HEADERS
+from app.api.door import Admitted, enter, read_head
 from app.api.embeddings_description import describe_embeddings_request
 from app.api.embeddings_inputs import EmbeddingsInput, read_embeddings_input
 from app.api.embeddings_schemas import EmbeddingList
 from app.api.options import check_options
 from app.api.render import Answer, cast_pooled, encode_vectors, estimate_answer_bytes
-from app.api.submit import read_head, submit
+from app.api.submit import submit
 from app.engine.mixed import EmbeddedMixed, embed_mixed
 from app.engine.protocol import Float32Array, MaybeNone, ModelInfo
 from app.engine.service import EmbeddedImage, EmbeddingService
@@ -41,10 +43,7 @@ async def create_embeddings(request: Request) -> Response:
 
     One input that fails fails the request. The answer keeps the request's order.
     """
-    service, form, timeout_s = read_head(request)
-    if form != "json":
-        raise NotAcceptableError("vectors are JSON here; accept application/json")
-    _require_some_room(service, timeout_s)
+    service, form, timeout_s = enter(request, _admit)
     given = await read_embeddings_input(request, get_context(request), service.info)
     if given.texts:
         service.require_texts()
@@ -69,6 +68,18 @@ async def create_embeddings(request: Request) -> Response:
         ),
         kind="image" if given.sources else "text",
     )
+
+
+def _admit(headers: Headers, context: ApiContext) -> Admitted:
+    """Admit a request where there is room for an image or a text: which it holds is not known."""
+    admitted = read_head(headers, context)
+    if admitted.form != "json":
+        raise NotAcceptableError("vectors are JSON here; accept application/json")
+    _require_some_room(admitted.service, admitted.timeout_s)
+    return admitted
+
+
+DOORS = {"/v1/embeddings": _admit, "/embeddings": _admit}
 
 
 def _require_some_room(service: EmbeddingService, timeout_s: float) -> None:

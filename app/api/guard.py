@@ -1,16 +1,19 @@
-"""The outermost layer around every route: request id, CORS, key, body cap, last resort, log."""
+"""The outermost layer around every route: id, CORS, key, body cap, door, last resort, log."""
 
 import logging
 import re
 import time
+from collections.abc import Mapping
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import answer_error
+from app.api.context import context_of
 from app.api.docs import is_docs
+from app.api.door import Door, keep_admitted
 from app.api.inflight import InflightBytes
 from app.api.record import RequestRecord, find_record, in_ms, keep_record
 from app.errors import (
@@ -29,6 +32,7 @@ _log = structlog.get_logger(__name__)
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 ROUTINE = _PROBES | {"/metrics"}
 """Asked every few seconds by machines: worth a line only when the answer is bad."""
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Of our answers, what a page of an allowed origin may read beside what every page may.
 _CORS_HEADERS = (
@@ -54,6 +58,7 @@ class Guard:
         docs_are_open: bool,
         open_paths: frozenset[str] = frozenset(),
         cors_origins: frozenset[str],
+        doors: Mapping[str, Door],
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
@@ -61,6 +66,7 @@ class Guard:
         self._api_keys = api_keys
         self._docs_are_open = docs_are_open
         self._open_paths = _PROBES | open_paths
+        self._doors = doors
         self._serve: ASGIApp = self._answer
         if cors_origins:
             # Around the check of keys: a preflight has none, and pages must be able to read a 401.
@@ -85,27 +91,29 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = record.request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                own = ((b"x-request-id", record.request_id.encode()), _NO_SNIFFING)
+                message["headers"] = [*message.get("headers", ()), *own]
             else:
                 record.bytes_out += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=record.request_id):
-            try:
-                await self._serve(scope, receive, send_with_headers)
-            except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
-                _log.exception("request failed unexpectedly")
-                if not record.status:
-                    answer = answer_error(InternalError("an internal error"), record)
-                    await answer(scope, receive, send_with_headers)
-            finally:
-                _tell(record, scope)
+        bound = structlog.contextvars.bind_contextvars(request_id=record.request_id)
+        try:
+            await self._serve(scope, receive, send_with_headers)
+        except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
+            _log.exception("request failed unexpectedly")
+            if not record.status:
+                answer = answer_error(InternalError("an internal error"), record)
+                await answer(scope, receive, send_with_headers)
+        finally:
+            record.route = record.route or getattr(scope.get("route"), "path", None)
+            _tell(record, known_method(scope["method"]))
+            structlog.contextvars.reset_contextvars(**bound)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = find_record(scope)
-        refusal = self._refuse(scope["path"], Headers(scope=scope))
+        headers = Headers(scope=scope)
+        refusal = self._refuse(scope["path"], headers) or self._ask_at_door(scope, headers, record)
         if refusal is not None:
             await answer_error(refusal, record)(scope, receive, send)
             return
@@ -138,6 +146,19 @@ class Guard:
             return UnsupportedMediaTypeError("compressed bodies are not read: images are already")
         return None
 
+    def _ask_at_door(
+        self, scope: Scope, headers: Headers, record: RequestRecord
+    ) -> ServiceError | None:
+        """Say why the route that this request is for would refuse it by its head."""
+        door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
+        if door is not None:
+            try:
+                keep_admitted(scope, door(headers, context_of(scope["app"])))
+            except ServiceError as refusal:
+                record.route = scope["path"]  # as the framework will not say
+                return refusal
+        return None
+
     def _is_open(self, path: str) -> bool:
         if not self._api_keys or path in self._open_paths:
             return True
@@ -149,18 +170,16 @@ class Guard:
         )
 
 
-def _tell(record: RequestRecord, scope: Scope) -> None:
+def _tell(record: RequestRecord, method: str) -> None:
     """Count and log a request that is over."""
     record.ended_at = time.monotonic()
     seconds = record.ended_at - record.started_at
-    route = getattr(scope.get("route"), "path", None)
-    method = known_method(scope["method"])
-    count_request(method, route, record.status, seconds)
+    count_request(method, record.route, record.status, seconds)
     _log.log(
-        logging.DEBUG if route in ROUTINE and record.status == 200 else logging.INFO,
+        logging.DEBUG if record.route in ROUTINE and record.status == 200 else logging.INFO,
         "request",
         method=method,
-        route=route,
+        route=record.route,
         **record.describe(),
         ms=in_ms(seconds),
     )

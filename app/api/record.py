@@ -1,9 +1,10 @@
 """What is known of one request, gathered where it becomes known, for its one line in the log."""
 
+import secrets
 import time
-import uuid
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from app.observe.work import Work
@@ -18,13 +19,15 @@ class RequestRecord:
     No field holds anything of its input. Times are `time.monotonic()` seconds.
     """
 
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    request_id: str = field(default_factory=partial(secrets.token_hex, 16))
     started_at: float = field(default_factory=time.monotonic)
     read_at: float | None = None
     """When all of it had been read and understood; None for what never was."""
     ended_at: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    route: str | None = None
+    """The template of the route that it came to, once one has matched."""
     status: int = 0
     """Of the answer; 0 until that begins."""
     code: str | None = None

@@ -1,6 +1,7 @@
 """The one flow of a request for vectors, whatever the route.
 
-A route is admitted, reads its body, and submits: what computes, and what renders the result.
+A route is entered by its door, reads its body, and submits: what computes, and what renders the
+result.
 """
 
 import asyncio
@@ -12,13 +13,11 @@ from typing import Any, Literal, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api.accept import AnswerForm, pick_form
 from app.api.context import get_context
 from app.api.inflight import HeldAnswer
 from app.api.record import find_record
 from app.api.render import Answer
-from app.engine.service import EmbeddingService
-from app.errors import InvalidParameterError, ResponseTooLargeError
+from app.errors import ResponseTooLargeError
 from app.observe.metrics import count_stages
 from app.observe.work import Work
 
@@ -28,29 +27,6 @@ _MAX_INLINE_ANSWER_BYTES = 2**20
 
 
 Result = TypeVar("Result")
-
-
-def admit(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
-    """Admit a request for images by its head alone, before its body costs anything.
-
-    Returns who serves it, the form of its answer, and for how many seconds its caller waits.
-    Raises `NotReadyError`, `WorkerDeadError`, `NotAcceptableError`, `InvalidParameterError` or
-    `QueueFullError`.
-    """
-    service, form, timeout_s = read_head(request)
-    service.admission.require_room(timeout_s)
-    return service, form, timeout_s
-
-
-def read_head(request: Request) -> tuple[EmbeddingService, AnswerForm, float]:
-    """Read what a request's head says: who serves it, the form of its answer, its patience.
-
-    What there must be room for is the route's to ask. Raises as `admit`, but `QueueFullError`.
-    """
-    context = get_context(request)
-    service = context.engine.require_service()
-    form = pick_form(request.headers.getlist("accept"))
-    return service, form, _timeout_s(request, context.request_timeout_s)
 
 
 async def submit(
@@ -92,16 +68,6 @@ async def submit(
             "Server-Timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stage_s.items()),
         }
         return HeldAnswer(answer.body, headers, answer.media_type, held.pop_all())
-
-
-def _timeout_s(request: Request, longest_s: float) -> float:
-    """Return the caller's patience, never more than the service's own."""
-    given = request.headers.get("x-request-timeout-ms")
-    if given is None:
-        return longest_s
-    if not (given.isascii() and given.isdigit() and len(given) <= 9 and int(given) > 0):
-        raise InvalidParameterError("not a number of milliseconds", param="X-Request-Timeout-Ms")
-    return min(int(given) / 1000, longest_s)
 
 
 async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -62,17 +62,16 @@ class Traced:
             with structlog.contextvars.bound_contextvars(**ids):
                 await self._app(scope, receive, send)
         finally:
-            route = getattr(scope.get("route"), "path", None)
-            attributes = _describe(record, method, route, scope)
-            name = f"{method} {route}" if route else method
+            attributes = _describe(record, method, scope)
+            name = f"{method} {record.route}" if record.route else method
             self._traces.end(trace, name, attributes, _reading(record), record.work)
 
 
-def _describe(record: RequestRecord, method: str, route: str | None, scope: Scope) -> "Attributes":
+def _describe(record: RequestRecord, method: str, scope: Scope) -> "Attributes":
     """Return what a span tells of a request: from fixed sets, or counted; no word of a client's."""
     found: dict[str, str | int | None] = {
         "http.request.method": method,
-        "http.route": route,
+        "http.route": record.route,
         "http.response.status_code": record.status,
         "url.scheme": scope["scheme"],
         "error.type": record.code,

@@ -44,13 +44,22 @@ class LineWriter(logging.Handler):
         try:
             line = self.format(record)
         except Exception:  # noqa: BLE001 # logging's own handlers write about it, and wait for that
-            self._drop(1)
-            return
+            self.drop(1)
+        else:
+            self.put_line(line)
+
+    def put_line(self, line: str) -> None:
+        """Queue a line as it is, or drop it when too many are waiting."""
         own = threading.current_thread() is self._writer  # which tells of dropped lines
         if own or self._queue.qsize() < MAX_LINES:
             self._queue.put(line + "\n")
         else:
-            self._drop(1)
+            self.drop(1)
+
+    def drop(self, lines: int) -> None:
+        """Count lines that are lost, to be told once some can be written again."""
+        with self._dropping:
+            self._dropped += lines
 
     def flush(self) -> None:
         """Wait until all lines up to now are written, but not for long."""
@@ -84,7 +93,7 @@ class LineWriter(logging.Handler):
             while left:
                 left = left[self._write_some(left) :]
         except OSError:  # a full disk, a reader that is gone
-            self._drop(len(lines))
+            self.drop(len(lines))
         else:
             if lines and self._dropped:
                 with self._dropping:
@@ -97,7 +106,3 @@ class LineWriter(logging.Handler):
         except BlockingIOError:  # whoever shares the file has made it so
             select.select([], [self._file_descriptor], [])
             return 0
-
-    def _drop(self, lines: int) -> None:
-        with self._dropping:
-            self._dropped += lines

@@ -3,10 +3,11 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOBase
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from huggingface_hub.utils.logging import get_logger as hub_client_logger
@@ -37,12 +38,6 @@ def configure_logs(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
     render: list[Processor] = [
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty(),
@@ -51,7 +46,23 @@ def configure_logs(
     ]
     if log_format == "json":
         render = [structlog.processors.format_exc_info, _render_json]
-    handler = LineWriter(stream.fileno()) if nobody_waits else logging.StreamHandler(stream)
+    handler: logging.Handler
+    if nobody_waits:
+        handler = LineWriter(stream.fileno())
+        structlog.configure(
+            processors=shared,
+            logger_factory=partial(_OwnLines, render),
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            cache_logger_on_first_use=True,
+        )
+    else:
+        handler = logging.StreamHandler(stream)
+        structlog.configure(
+            processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -68,6 +79,30 @@ def configure_logs(
         logging.getLogger(library).setLevel(max(root.level, logging.ERROR))
     # Imported, it gave itself a handler, which writes each line once more, raw, to standard error.
     hub_client_logger().handlers.clear()
+
+
+class _OwnLines:
+    """Where our own lines end when nobody waits: written without a record of the library's.
+
+    The record, its way through handlers and back to structlog take most of what a line costs.
+    """
+
+    def __init__(self, render: Sequence[Processor], name: str) -> None:
+        self.name = name
+        self._render = render
+        self.debug = self.info = self.warning = self.error = self.critical = self._write
+
+    def _write(self, **fields: Any) -> None:
+        for writer in logging.getLogger().handlers:
+            if isinstance(writer, LineWriter):
+                try:
+                    line: Any = fields
+                    for step in self._render:
+                        line = step(self, "", line)
+                except Exception:  # noqa: BLE001 # what cannot be told is no fault of who tells it
+                    writer.drop(1)
+                else:
+                    writer.put_line(line)
 
 
 def _render_json(_: object, __: str, fields: EventDict) -> str:

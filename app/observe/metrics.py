@@ -3,6 +3,7 @@
 Label values come from fixed sets, never from a client: each new value is a new series for ever.
 """
 
+from functools import cache
 from typing import Literal
 
 from prometheus_client import Counter, Histogram, disable_created_metrics
@@ -52,6 +53,17 @@ batch_size = Histogram(
 )
 
 
+# To find a series by its labels takes longer than to count.
+@cache
+def _request_seconds(method: str, route: str, status: int) -> Histogram:
+    return _REQUEST_SECONDS.labels(method, route, status)
+
+
+@cache
+def _rejected(code: str) -> Counter:
+    return _REJECTED.labels(code)
+
+
 def known_method(method: str) -> str:
     """Return a method that this service knows as it is, and any other as one word."""
     return method if method in _METHODS else "_OTHER"
@@ -59,12 +71,12 @@ def known_method(method: str) -> str:
 
 def count_request(method: str, route: str | None, status: int, seconds: float) -> None:
     """Count an answered request, by `known_method` and the route's template, if one matched."""
-    _REQUEST_SECONDS.labels(method, route or "", status).observe(seconds)
+    _request_seconds(method, route or "", status).observe(seconds)
 
 
 def count_rejection(code: str) -> None:
     """Count a request that was refused, or failed, as a whole."""
-    _REJECTED.labels(code).inc()
+    _rejected(code).inc()
 
 
 def count_items(

@@ -44,7 +44,7 @@ class Parser(h11.Connection):
             return h11.NEED_DATA
         self._granted_events -= 1
         if self.their_state is h11.IDLE:
-            _check_raw_head(self.trailing_data[0])
+            _check_raw_head(self._receive_buffer._data)  # h11 would copy the body
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._is_chunked = _check_request(event)
@@ -75,7 +75,7 @@ class Parser(h11.Connection):
         return ChunkedBody() if isinstance(chosen, ChunkedReader) else chosen
 
 
-def _check_raw_head(arrived: bytes) -> None:
+def _check_raw_head(arrived: bytearray) -> None:
     """Refuse a head for its size before it is parsed: h11 measures only those that come in pieces.
 
     And one with a folded line, of which two readers may see different headers.
@@ -93,7 +93,7 @@ def _check_request(request: h11.Request) -> bool:
     """Refuse what this service does not speak: -> whether the body is chunked."""
     if request.http_version not in (b"1.0", b"1.1"):
         raise h11.RemoteProtocolError("another version of HTTP")
-    names = {name for name, _ in request.headers}
+    names = {name.lower() for name, _ in request.headers.raw_items()}
     is_chunked = b"transfer-encoding" in names
     if is_chunked and b"content-length" in names:
         # Where this server and a proxy before it disagree on which counts, requests are smuggled.

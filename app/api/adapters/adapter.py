@@ -1,7 +1,7 @@
 """What an adapter is: routes that are open to all, and its program's own words for errors."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -9,6 +9,8 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.door import Door
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Adapter:
     router: APIRouter
     word_error: Callable[[Mapping[str, Any]], object]
     """Makes the body of an answer of the `error` that the one error shape has."""
+    doors: Mapping[str, Door] = field(default_factory=dict)
+    """By the path of its routes that have one."""
 
     @property
     def paths(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,13 +18,14 @@ from app.api.adapters.adapter import Adapter
 from app.api.answer_schemas import error_responses
 from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_HEADERS, HEADER_PARAMETERS
+from app.api.door import Admitted, enter, read_head
 from app.api.health import livez, readyz
 from app.api.json_body import parse_json, refuse_unknown_names
 from app.api.media_type import is_json
 from app.api.options import check_options, read_query, validate
 from app.api.render import Answer, cast_pooled, estimate_answer_bytes
 from app.api.schemas import EXAMPLE_IMAGES, EmbedOptions
-from app.api.submit import read_head, submit
+from app.api.submit import submit
 from app.api.text_inputs import check_texts
 from app.engine.mixed import EmbeddedMixed, embed_mixed
 from app.engine.service import EmbeddedImage
@@ -118,9 +120,7 @@ async def meta(request: Request) -> dict[str, Any]:
 )
 async def vectorize(request: Request) -> Response:
     """Embed the texts and images of one object of Weaviate's; either list may be absent."""
-    service, form, timeout_s = read_head(request)
-    if form != "json":
-        raise NotAcceptableError("vectors are JSON here; accept application/json")
+    service, form, timeout_s = enter(request, _admit)
     context = get_context(request)
     texts, images = await _read_lists(request, context)
     if texts:
@@ -143,6 +143,14 @@ async def vectorize(request: Request) -> Response:
             _OPTIONS, form, service.info, len(texts) + len(images)
         ),
     )
+
+
+def _admit(headers: Headers, context: ApiContext) -> Admitted:
+    """Admit a request: whether there is room depends on what it holds."""
+    admitted = read_head(headers, context)
+    if admitted.form != "json":
+        raise NotAcceptableError("vectors are JSON here; accept application/json")
+    return admitted
 
 
 async def _read_lists(request: Request, context: ApiContext) -> tuple[list[str], list[str]]:
@@ -189,4 +197,4 @@ def _word_error(error: Mapping[str, Any]) -> dict[str, Any]:
     return {"error": error["message"]}
 
 
-ADAPTER = Adapter(router, _word_error)
+ADAPTER = Adapter(router, _word_error, {"/vectorize": _admit})

@@ -8,8 +8,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.door import admit_images, enter
 from app.api.render import Answer
-from app.api.submit import admit, submit
+from app.api.submit import submit
 from app.observe.work import Stage, Work
 from app.settings import Settings
 from tests.app.answers import check_error
@@ -34,7 +35,7 @@ def service() -> Iterator[ServiceServer]:
 
         @running.app.post("/echo")
         async def echo(request: Request) -> Response:
-            service, form, timeout_s = admit(request)
+            service, form, timeout_s = enter(request, admit_images)
             body = await request.body()
             loop_thread = threading.current_thread()
 

@@ -128,6 +128,19 @@ def test_a_request_that_fails_is_a_tree_as_far_as_it_came(collector: TraceCollec
     assert collector.below(of_path) == []
 
 
+def test_a_request_that_is_refused_at_the_door_is_a_span_of_its_route(
+    collector: TraceCollector,
+) -> None:
+    with traced() as service:
+        service.client.post("/embed", content=PNG, headers={"Accept": "text/html"})
+
+    (request,) = collector.requests
+    attributes = attributes_of(request)
+    assert request.name == "POST /embed"
+    assert (attributes["http.route"], attributes["error.type"]) == ("/embed", "not_acceptable")
+    assert collector.below(request) == []
+
+
 def test_a_late_request_shows_where_it_waited(collector: TraceCollector) -> None:
     embedder = FakeEmbedder()
     with traced(embedder) as service:

@@ -128,6 +128,35 @@ def test_a_line_that_cannot_be_formatted_is_no_fault_of_its_caller(
     assert capsys.readouterr().err == ""
 
 
+def test_own_lines_have_the_shape_that_they_have_without_it(pipe: Pipe) -> None:
+    log = structlog.get_logger("own")
+    log.debug("below the level")
+    try:
+        raise RuntimeError("first\nsecond")  # noqa: TRY301 # for its traceback
+    except RuntimeError:
+        log.exception("failed", images=3)
+    log.log(logging.WARNING, "as told")
+
+    failed, told = pipe.read(), pipe.read()
+    assert failed.pop("timestamp")
+    assert "RuntimeError: first\nsecond" in failed.pop("exception")
+    assert failed == {"event": "failed", "images": 3, "level": "error", "logger": "own"}
+    assert told.pop("timestamp")
+    assert told == {"event": "as told", "level": "warning", "logger": "own"}
+
+
+def test_an_own_line_that_cannot_be_rendered_is_no_fault_of_its_caller(pipe: Pipe) -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError("I would rather not")
+
+    structlog.get_logger("own").info("shy", value=Shy())
+    structlog.get_logger("own").info("next")
+
+    assert pipe.read()["event"] == "next"
+    assert pipe.read()["lines"] == 1
+
+
 def test_the_thread_that_writes_does_not_keep_the_process() -> None:
     read_end, write_end = os.pipe()
     before = set(threading.enumerate())
