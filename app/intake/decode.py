@@ -14,9 +14,15 @@ from PIL import Image, ImageFile
 
 from app.errors import ImageError, ImageTooLargeError
 from app.intake.formats import FORMATS, ImageFormat
-from app.intake.orientation import UPRIGHT, read_orientation, turn_upright, upright_size
+from app.intake.orientation import (
+    UPRIGHT,
+    read_orientation,
+    resize_upright,
+    turn_upright,
+    upright_size,
+)
 from app.intake.outline import Outline, truncated, undecodable
-from app.intake.pixels import to_rgb
+from app.intake.pixels import to_grey_or_rgb
 from app.intake.sniff import sniff_format
 
 # Our own limits are checked first and answer with a clear error; Pillow's stays as a second line.
@@ -25,6 +31,9 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _BYTES_PER_PIXEL_TO_FLATTEN = 12
+
+Resize = tuple[tuple[int, int], int]
+"""A width and a height in pixels, and which of Pillow's filters gets there."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,8 @@ class OpenImage:
         if self._image is not None:
             self._image.__exit__(kind, error, traceback)  # closing it would take its pixels away
 
-    def read(self, least_side: int | None = None) -> DecodedImage:
-        """Decode it, once: first frame, turned upright, on white, 8 bits, RGB.
+    def read(self, least_side: int | None = None, resize: Resize | None = None) -> DecodedImage:
+        """Decode it, once: first frame, turned upright, on white, 8 bits, RGB; then resize it.
 
         With `least_side` a JPEG may be decoded at a half, quarter or eighth of its size, as long as
         no side falls below it. Raises an `ImageError`: truncated or broken.
@@ -98,7 +107,7 @@ class OpenImage:
             if least_side is not None:
                 image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
             image.load()
-            return self._finish(self._outline.correct(image))
+            return self._finish(self._outline.correct(image), resize)
         except ImageError:
             raise
         except Exception as error:  # Pillow raises seven types on broken files
@@ -113,12 +122,16 @@ class OpenImage:
             raise undecodable(self._format.name.upper())
         return image
 
-    def _finish(self, image: Image.Image) -> DecodedImage:
+    def _finish(self, image: Image.Image, resize: Resize | None) -> DecodedImage:
         noted = ["exif_rotated"] if self._orientation != UPRIGHT else []
-        pixels = to_rgb(turn_upright(image, self._orientation), noted)
+        if resize is None:
+            pixels = to_grey_or_rgb(turn_upright(image, self._orientation), noted)
+        else:
+            pixels = resize_upright(to_grey_or_rgb(image, noted), self._orientation, *resize)
         if self._outline.animated:
             noted.append("animated_first_frame")
-        return DecodedImage(pixels, self.size, self._format.name.upper(), tuple(noted))
+        rgb = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
+        return DecodedImage(rgb, self.size, self._format.name.upper(), tuple(noted))
 
 
 def decode_image(

@@ -18,8 +18,18 @@ from app.intake.message_line import MessageLine
 _START = "from app.intake.decode_worker import main; main()"
 # The rest of the environment holds keys and tokens, which no decoder needs.
 _ENVIRONMENT = frozenset(
-    {"LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PYTHONDONTWRITEBYTECODE"}
+    {
+        "GLIBC_TUNABLES",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
+        "MALLOC_ARENA_MAX",
+        "PYTHONDONTWRITEBYTECODE",
+    }
 )
+# Huge pages for what is large: zeroing a photograph's memory page by page takes a fifth of the time
+# that decoding a JPEG does. Who sets the variable has another choice.
+_TUNED = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # Meant for the service, they reach all of its process group; the service ends decoders itself.
 _SIGNALS_OF_OTHERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A process that has used no CPU time in so many looks, one a second, hangs.
@@ -109,4 +119,4 @@ def _environment() -> dict[str, str]:
     """Make the environment of a process that finds this code and knows no secrets."""
     given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     root = Path(app.__file__).parents[1]  # where an editable install has it, which no path says
-    return given | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
+    return _TUNED | given | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])}

@@ -18,7 +18,7 @@ from typing import Any
 from app.allocator import configure_allocators
 from app.errors import ImageError
 from app.intake.allowance import Allowance
-from app.intake.decode import DecodeLimits, OpenImage, open_image
+from app.intake.decode import DecodeLimits, OpenImage, Resize, open_image
 from app.intake.formats import load_decoders
 from app.intake.message_line import MessageLine
 
@@ -93,10 +93,13 @@ def _bytes_between(size: tuple[int, int], least_side: int | None) -> int:
 def _decode(
     opened: OpenImage, least_side: int | None, resize: list[Any] | None
 ) -> tuple[dict[str, Any], bytes]:
-    decoded = opened.read(least_side)
-    pixels = decoded.pixels if resize is None else decoded.pixels.resize(*resize)
+    wanted: Resize | None = None
+    if resize is not None:
+        (width, height), resample = resize
+        wanted = (width, height), resample
+    decoded = opened.read(least_side, wanted)
     seen = {"size": decoded.size, "format": decoded.format, "warnings": decoded.warnings}
-    return seen | {"pixels_size": pixels.size}, pixels.tobytes()
+    return seen | {"pixels_size": decoded.pixels.size}, decoded.pixels.tobytes()
 
 
 def _allow_cpu(seconds: float) -> None:

@@ -1,14 +1,23 @@
-"""Pixels of any mode to 8-bit RGB on white, in small steps."""
+"""Pixels of any mode to 8 bits on white, grey or RGB, in small steps."""
 
 from collections.abc import Callable
+from types import MappingProxyType
 
 from PIL import Image, ImageChops
 
 Step = Callable[[Image.Image, list[str]], Image.Image]
 
+_WITHOUT_COLOUR = MappingProxyType({"1": "L", "L": "L"})
+# What they are without, where nothing shows through.
+_WITH_ALPHA = MappingProxyType({"LA": "L", "RGBA": "RGB"})
 
-def to_rgb(image: Image.Image, noted: list[str]) -> Image.Image:
-    """Convert a loaded image; what had to be done is added to `noted` as warning codes."""
+
+def to_grey_or_rgb(image: Image.Image, noted: list[str]) -> Image.Image:
+    """Convert a loaded image: -> L where it has no colour and no transparency, else RGB.
+
+    Grey that is resized before it becomes RGB gives the same pixels for half the work.
+    What had to be done is added to `noted` as warning codes.
+    """
     for step in _STEPS:
         image = step(image, noted)
     return image
@@ -39,14 +48,18 @@ def _flatten_alpha(image: Image.Image, noted: list[str]) -> Image.Image:
     """Composite transparency on white, as the reference processor does."""
     if not image.has_transparency_data:
         return image
-    rgba = image.convert("RGBA")
-    if rgba.getchannel("A").getextrema() != (255, 255):
-        noted.append("alpha_flattened")
+    if image.mode not in _WITH_ALPHA:
+        image = image.convert("RGBA")
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image.convert(_WITH_ALPHA[image.mode])
+    noted.append("alpha_flattened")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
 
 
-def _convert_to_rgb(image: Image.Image, _noted: list[str]) -> Image.Image:
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _drop_other_modes(image: Image.Image, _noted: list[str]) -> Image.Image:
+    mode = _WITHOUT_COLOUR.get(image.mode, "RGB")
+    return image if image.mode == mode else image.convert(mode)
 
 
-_STEPS: tuple[Step, ...] = (_scale_16_bit, _flatten_alpha, _convert_to_rgb)
+_STEPS: tuple[Step, ...] = (_scale_16_bit, _flatten_alpha, _drop_other_modes)

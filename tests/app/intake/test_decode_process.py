@@ -1,6 +1,7 @@
 """Decoding in a process of its own: the same pixels, and whatever happens to it stays there."""
 
 import os
+import platform
 import signal
 import sys
 import time
@@ -65,12 +66,14 @@ def test_pixels_are_those_of_decoding_here(process: DecodeProcess, image_format:
     assert received.warnings == here.warnings
 
 
-def test_pillow_resizes_in_the_process(process: DecodeProcess) -> None:
-    data = encode(scene(4))
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_pillow_resizes_in_the_process(process: DecodeProcess, orientation: int) -> None:
+    stored, exif = oriented(scene(4), orientation)
+    data = encode(stored, exif=exif)
 
     received = process.decode(data, None, lambda _: PillowResize((9, 7), 3))
 
-    assert bytes(received.rgb) == decode_image(data, LIMITS).pixels.resize((9, 7), 3).tobytes()
+    assert bytes(received.rgb) == scene(4).resize((9, 7), 3).tobytes()
     assert received.pixels_size == (9, 7)
     assert received.size == (60, 40)
 
@@ -136,6 +139,27 @@ def test_pixels_earn_cpu_time(large: Image.Image) -> None:
 
     assert len(decode(process, encode(large, "JPEG")).rgb) == 3 * 5000 * 4000
     process.close()
+
+
+def has_huge_pages_for_malloc() -> bool:
+    """Tell whether the kernel gives huge pages to who asks, and the C library can ask."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    library, version = platform.libc_ver()
+    is_able = library == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
+    return is_able and setting.is_file() and "[madvise]" in setting.read_text()
+
+
+@pytest.mark.skipif(not has_huge_pages_for_malloc(), reason="no huge pages on demand here")
+def test_pixels_lie_on_huge_pages(process: DecodeProcess, large: Image.Image) -> None:
+    def faults() -> int:
+        return int(Path(f"/proc/{pid_of(process)}/stat").read_text().rpartition(")")[2].split()[7])
+
+    decode(process, plain_png((1, 2, 3)))
+    before = faults()
+
+    process.decode(encode(large, "JPEG"), None, lambda _: PillowResize((9, 7), 3))
+
+    assert faults() - before < 5000 * 4000 * 4 // 4096 // 2  # half of what small pages would be
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no limit of memory here")

@@ -19,7 +19,7 @@ from app.intake.decode import DecodedImage, DecodeLimits, decode_image, open_ima
 from app.intake.formats import FORMATS
 from app.intake.jpeg import outline_jpeg
 from app.intake.orientation import turn_upright
-from app.intake.pixels import to_rgb
+from app.intake.pixels import to_grey_or_rgb
 from tests.app.intake.mutants import mutants, parts_of, seeds
 
 LIMITS = DecodeLimits(2**20, 300_000, 10_000, frozenset(FORMATS))
@@ -81,7 +81,8 @@ def read_with_pillow(data: bytes, image_format: str) -> DecodedImage | None:
 def _finish(image: Image.Image, *, is_turned: bool) -> tuple[Image.Image, list[str]]:
     orientation = 1 if is_turned else _orientation(image)
     noted = ["exif_rotated"] if is_turned or orientation != 1 else []
-    return to_rgb(turn_upright(image, orientation), noted), noted
+    pixels = to_grey_or_rgb(turn_upright(image, orientation), noted)
+    return pixels.convert("RGB"), noted
 
 
 def _orientation(image: Image.Image) -> int:
