@@ -50,9 +50,12 @@ class Server:
         finally:
             self.pause()
 
-    def cpu_s(self) -> float:
-        """Return CPU seconds of the process and its descendants so far, in steps of 10 ms."""
-        return sum(_cpu_ticks(pid) for pid in _tree(self.process.pid)) / _TICKS_PER_S
+    def cpu_s(self, program: str | None = None) -> float:
+        """Return CPU seconds of the process and its descendants so far, in steps of 10 ms.
+
+        Of a `program`, of those alone that run it.
+        """
+        return cpu_s_of(self.process.pid, program)
 
     def rss_bytes(self) -> int:
         """Return the resident set of the process: VmRSS."""
@@ -69,6 +72,12 @@ class Server:
 
     def _status_bytes(self, name: str) -> int:
         return dict(_sizes_in(Path(f"/proc/{self.process.pid}/status").read_text()))[name]
+
+
+def cpu_s_of(root: int, program: str | None = None) -> float:
+    """Return CPU seconds of a process and its descendants so far, or of those of a `program`."""
+    pids = [pid for pid in _tree(root) if program in (None, _program_of(pid))]
+    return sum(_cpu_ticks(pid) for pid in pids) / _TICKS_PER_S
 
 
 def free_port() -> int:
@@ -163,6 +172,13 @@ def _tree(root: int) -> list[int]:
     for pid in tree:  # grows while it is walked
         tree += children.get(pid, [])
     return tree
+
+
+def _program_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""  # ended meanwhile
 
 
 def _cpu_ticks(pid: int) -> int:

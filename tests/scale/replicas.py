@@ -58,15 +58,19 @@ class RayService:
         """Wait for a line of the log and return it."""
         return wait_for(lambda: self._line(event), event, self.process)
 
-    def replica_metrics(self) -> list[str]:
-        """Return the metrics of each replica that answers at a port of its own."""
-        pages = []
+    def replica_metrics(self) -> dict[int, str]:
+        """Return the metrics of each replica that answers, by the port that is its own."""
+        pages = {}
         for port in self.replica_ports:
             try:
-                pages.append(httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text)
+                pages[port] = _get_metrics(port)
             except httpx.TransportError:
                 continue
         return pages
+
+    def haproxy_metrics(self) -> str:
+        """Return those of HAProxy itself."""
+        return _get_metrics(int(self.variables["RAY_SERVE_HAPROXY_METRICS_PORT"]))
 
     def redeploy(self) -> None:
         """Deploy the service anew on the cluster that runs it, and wait until that is done."""
@@ -191,6 +195,10 @@ def command_of(pid: int) -> str:
         return Path("/proc", str(pid), "cmdline").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _get_metrics(port: int) -> str:
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
 
 
 def _ask(client: httpx.Client, body: bytes) -> str | None:
