@@ -72,6 +72,11 @@ class RayService:
         """Return those of HAProxy itself."""
         return _get_metrics(int(self.variables["RAY_SERVE_HAPROXY_METRICS_PORT"]))
 
+    def wait_for_haproxy(self) -> None:
+        """Wait until it has all replicas, and Ray's own proxy: with each it closes connections."""
+        all_up = 'haproxy_backend_agg_server_check_status{proxy="http-siglip-embed",state="UP"} 3'
+        wait_for(lambda: all_up in self.haproxy_metrics().splitlines(), "all up", self.process)
+
     def redeploy(self) -> None:
         """Deploy the service anew on the cluster that runs it, and wait until that is done."""
         command = [*_COMMAND, "--replicas", "2", "--cpus-per-replica", "0.5"]
@@ -125,6 +130,7 @@ def run_on_ray(folder: Path, **settings: str) -> Iterator[RayService]:
     service = RayService(process, variables, ports[0], ports[3:], log_file)
     try:
         service.wait_for_line("replicas are ready")
+        service.wait_for_haproxy()
         yield service
     finally:
         started = descendants(process.pid)

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.timeout(900)
 
 CLIENTS = 4
 IMAGE = encode(scene(1))
-# Those, and what waits in Ray.
+# Two batches, and what waits in Ray.
 MORE_THAN_A_REPLICA_HOLDS = 150
 BEGUN = b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
 # Small enough to be reached, and more than CLIENTS ask for together.
-LIMITS = {"queue_images": "8", "max_connections": "32", "max_batch_size": "16"}
+LIMITS = {"queue_images": "8", "max_connections": "8", "max_batch_size": "16"}
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +102,22 @@ def test_haproxy_lets_in_as_many_connections_as_the_settings_say(service: RaySer
     assert limit in service.haproxy_metrics().splitlines()
 
 
-def test_what_a_replica_has_no_place_for_is_refused_by_ray(service: RayService) -> None:
+def test_a_replica_holds_two_batches_and_refuses_what_it_has_no_place_for(
+    service: RayService,
+) -> None:
     """Past HAProxy, which would not let in so many: requests whose bodies do not come."""
     port = min(service.replica_metrics())
 
     with ExitStack() as held:
-        for _ in range(MORE_THAN_A_REPLICA_HOLDS):
-            held.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(BEGUN)
+
+        def hold(count: int) -> None:
+            for _ in range(count):
+                connection = socket.create_connection(("127.0.0.1", port))
+                held.enter_context(connection).sendall(BEGUN)
+
+        hold(2 * int(LIMITS["max_batch_size"]) - 1)
+        assert port in service.replica_metrics()
+        hold(MORE_THAN_A_REPLICA_HOLDS)
         refused = wait_for(lambda: _refusal(port), "a refusal", service.process)
 
     assert refused
