@@ -52,7 +52,7 @@ def joined_cluster(
             logging_level=logging.WARNING,
             **({} if address else own),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         _remove(folder)
         raise StartError(f"Ray does not answer: {error}") from None
     try:
