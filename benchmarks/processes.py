@@ -50,9 +50,12 @@ class Server:
         finally:
             self.pause()
 
-    def cpu_s(self) -> float:
-        """Return CPU seconds of the process and its descendants so far, in steps of 10 ms."""
-        return cpu_s_of(self.process.pid)
+    def cpu_s(self, program: str | None = None) -> float:
+        """Return CPU seconds of the process and its descendants so far, in steps of 10 ms.
+
+        Of a `program`, of those alone that run it.
+        """
+        return cpu_s_of(self.process.pid, program)
 
     def main_thread_cpu_s(self) -> float:
         """Return CPU seconds of the process's first thread so far, to the nanosecond."""
@@ -76,9 +79,10 @@ class Server:
         return dict(_sizes_in(Path(f"/proc/{self.process.pid}/status").read_text()))[name]
 
 
-def cpu_s_of(pid: int) -> float:
-    """Return CPU seconds of a process and its descendants so far, in steps of 10 ms."""
-    return sum(_cpu_ticks(own) for own in _tree(pid)) / _TICKS_PER_S
+def cpu_s_of(root: int, program: str | None = None) -> float:
+    """Return CPU seconds of a process and its descendants so far, or of those of a `program`."""
+    pids = [pid for pid in _tree(root) if program in (None, _program_of(pid))]
+    return sum(_cpu_ticks(pid) for pid in pids) / _TICKS_PER_S
 
 
 def free_port() -> int:
@@ -173,6 +177,13 @@ def _tree(root: int) -> list[int]:
     for pid in tree:  # grows while it is walked
         tree += children.get(pid, [])
     return tree
+
+
+def _program_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""  # ended meanwhile
 
 
 def _cpu_ticks(pid: int) -> int:

@@ -85,7 +85,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         record = find_record(scope)
-        record.request_id = _request_id(Headers(scope=scope)) or record.request_id
+        record.request_id = find_request_id(Headers(scope=scope)) or record.request_id
         keep_record(scope, record)
 
         async def send_with_headers(message: Message) -> None:
@@ -193,7 +193,7 @@ def _key(headers: Headers) -> bytes:
     return key.strip(" \t").encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-def _request_id(headers: Headers) -> str | None:
+def find_request_id(headers: Headers) -> str | None:
     """Return the caller's id when it is harmless to echo and log."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else None

@@ -19,9 +19,7 @@ from app.engine.protocol import StartError
 
 _log = structlog.get_logger(__name__)
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals that end a command."""
-
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Requests go past Ray's own store. Its default is a third of the memory.
 _LEAST_STORE = 100_000_000
 # Of Ray's own words the last: those before are where it happened.
@@ -54,11 +52,11 @@ def joined_cluster(
             logging_level=logging.WARNING,
             **({} if address else own),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         _remove(folder)
         raise StartError(f"Ray does not answer: {error}") from None
     try:
-        for number in ENDING:  # Ray has set its own
+        for number in _ENDING:  # Ray has set its own
             signal.signal(number, _leave)
         yield
     except ray.exceptions.RayError as error:

@@ -38,8 +38,7 @@ _log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 1.0
 # Fewer say nothing about a rate of errors.
 _LEAST_JUDGED = 100
-# For what Ray does itself, reading manifests and noting what is done; on a machine of its own they
-# are added to its cores.
+# For what Ray does itself, reading manifests and noting what is done.
 _OWN_CPUS = 2
 _LEAST_DECODERS = 1
 # Pixels that wait between the stages lie in blocks of so many bytes.
@@ -57,7 +56,9 @@ def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int
     """
     output = PartedOutput(request.output)
     output.require_free(resume=request.resume)
-    own_cpus = count_cores() + _OWN_CPUS
+    # On a machine of its own those come on top: as without Ray, the model may keep all cores busy,
+    # and decoders share them with it.
+    own_cpus = count_cores() + _OWN_CPUS + _LEAST_DECODERS
     with joined_cluster(request.address, folder, _STORE_BYTES, own_cpus):
         workers = request.workers or max(1, int(ray.cluster_resources().get("GPU", 0)))
         share = _share(request, workers, on_cpu=settings.device == "cpu")

@@ -24,7 +24,7 @@ def launch_replicas(
 ) -> int:
     """Serve with Ray Serve and return the exit code; raises `StartError`."""
     with _own_folder() as folder:
-        set_serve_variables(folder, settings.drain_delay_s)
+        set_serve_variables(folder, settings.drain_delay_s, settings.max_connections)
         try:
             from app.scale.serving import Scale, serve_on_ray
         except ModuleNotFoundError as error:

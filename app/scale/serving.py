@@ -5,11 +5,9 @@ replica all is as in a single process: its own queue, batches, limits and answer
 """
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +21,10 @@ from app import exit_codes
 from app.allocator import configure_allocators
 from app.api.context import context_of
 from app.engine.protocol import StartError
-from app.environment import exit_at_once
 from app.main import create_app, load_towers
 from app.observe.logs import configure_logs
 from app.scale.balancer import end_balancers
-from app.scale.cluster import ENDING, Share, cluster_address, joined_cluster, share_of
+from app.scale.cluster import Share, cluster_address, joined_cluster, share_of
 from app.settings import Settings
 from app.wire.listeners import open_listeners
 from app.wire.open_files import allow_connections
@@ -42,11 +39,9 @@ _STARTS = 2
 _LOOK_EVERY_S = 2.0
 # What `auto` makes of a batch at most.
 _LARGEST_AUTO = 64
-# Beyond the application's own queue. Ray reads their bodies at once, so these are few.
+# Beyond those in the application. Ray reads their bodies at once, so these are few.
 _QUEUED = 64
 _RETRY_AFTER_S = 5
-# For HAProxy and Ray to end after the replicas.
-_LAST_S = 30
 
 
 class Scale(NamedTuple):
@@ -58,7 +53,7 @@ class Scale(NamedTuple):
     address: str | None = None
 
 
-class _Replica:
+class Replica:
     """What Ray asks of a replica; `app` is the application, which Ray puts there."""
 
     app: FastAPI
@@ -85,11 +80,11 @@ def serve_on_ray(settings: Settings, scale: Scale, folder: Path) -> int:
         _deploy(settings, scale.replicas, share)
         if scale.address:
             return 0
-        code = _wait_for_signal()
-        with _ended_within(settings.drain_delay_s + settings.grace_s + _LAST_S):
-            time.sleep(settings.drain_delay_s)
-            end_balancers(folder, settings.grace_s)
-            serve.shutdown()
+        code = _wait_for_end()
+        _log.info("draining")
+        time.sleep(settings.drain_delay_s)
+        end_balancers(folder, settings.grace_s)
+        serve.shutdown()
         return code
 
 
@@ -127,7 +122,7 @@ def _bind(settings: Settings, replicas: int, share: Share, logs: dict[str, Any])
         "max_constructor_retry_count": _STARTS,
         "logging_config": logs,
     }
-    return serve.deployment(**options)(serve.ingress(_app_factory(settings))(_Replica)).bind()
+    return serve.deployment(**options)(serve.ingress(_app_factory(settings))(Replica)).bind()
 
 
 def _app_factory(settings: Settings) -> Callable[[], FastAPI]:
@@ -155,34 +150,14 @@ def _log_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _wait_for_signal() -> int:
-    """Wait, and watch; return 0 after a signal, else the code of an engine that is lost.
-
-    A second signal is not waited for any more.
-    """
-    ended = threading.Event()
-    before = [signal.signal(number, lambda *_: ended.set()) for number in ENDING]
+def _wait_for_end() -> int:
+    """Watch the replicas until a signal, and return 0, or until they are lost."""
     try:
-        while not ended.wait(_LOOK_EVERY_S):
-            if not _is_running():
-                return exit_codes.ENGINE_LOST
-    finally:
-        for number, handler in zip(ENDING, before, strict=True):
-            signal.signal(number, handler)
-    _log.info("draining")
-    return 0
-
-
-@contextmanager
-def _ended_within(seconds: float) -> Iterator[None]:
-    """End the process when the block takes longer: a part of Ray that has died does not answer."""
-    timer = threading.Timer(seconds, exit_at_once, [exit_codes.ENGINE_LOST])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+        while _is_running():
+            time.sleep(_LOOK_EVERY_S)
+    except SystemExit:
+        return 0
+    return exit_codes.ENGINE_LOST
 
 
 def _is_running() -> bool:

@@ -32,20 +32,24 @@ def set_variables() -> None:
     _set_defaults(_FOR_ALL)
 
 
-def set_serve_variables(folder: Path, drain_delay_s: float) -> None:
+def set_serve_variables(folder: Path, drain_delay_s: float, max_connections: int) -> None:
     """Have HAProxy take the requests and pass them to the replicas, each of which has a port.
 
     Its files go to `folder`: whoever can write to its socket commands it. A replica that ends goes
-    on to accept for `drain_delay_s`, and for as long as HAProxy needs to learn of it.
+    on to accept for `drain_delay_s`, and for as long as HAProxy needs to learn of it. Of more than
+    `max_connections` the others wait to be accepted: so a replica has room for all that come, and
+    whatever is refused is refused by the application, in its words.
     """
     _set_defaults(
         {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             # The application on the server's own loop: nothing in it blocks.
             "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "app.scale.middleware.list_middlewares",
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(
                 max(drain_delay_s, _LEAST_DRAIN_S)
             ),
+            "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections),
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # of silence; its own hour is for anybody
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes over the 5 s
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

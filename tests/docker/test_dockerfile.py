@@ -70,6 +70,7 @@ def test_the_image_has_the_extras_that_the_build_names(
 
     assert "fastapi" in listed
     assert ("pillow-heif" in listed) == ("opentelemetry-sdk" in listed) == also
+    assert any(name.startswith("ray[") for name in listed) == (extras == "ray")
     assert "pytest" not in listed
     assert not any(name.startswith("siglip-embed") for name in listed)  # the index may have one
 

@@ -58,15 +58,24 @@ class RayService:
         """Wait for a line of the log and return it."""
         return wait_for(lambda: self._line(event), event, self.process)
 
-    def replica_metrics(self) -> list[str]:
-        """Return the metrics of each replica that answers at a port of its own."""
-        pages = []
+    def replica_metrics(self) -> dict[int, str]:
+        """Return the metrics of each replica that answers, by the port that is its own."""
+        pages = {}
         for port in self.replica_ports:
             try:
-                pages.append(httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text)
+                pages[port] = _get_metrics(port)
             except httpx.TransportError:
                 continue
         return pages
+
+    def haproxy_metrics(self) -> str:
+        """Return those of HAProxy itself."""
+        return _get_metrics(int(self.variables["RAY_SERVE_HAPROXY_METRICS_PORT"]))
+
+    def wait_for_haproxy(self) -> None:
+        """Wait until it has all replicas, and Ray's own proxy: with each it closes connections."""
+        all_up = 'haproxy_backend_agg_server_check_status{proxy="http-siglip-embed",state="UP"} 3'
+        wait_for(lambda: all_up in self.haproxy_metrics().splitlines(), "all up", self.process)
 
     def redeploy(self) -> None:
         """Deploy the service anew on the cluster that runs it, and wait until that is done."""
@@ -121,6 +130,7 @@ def run_on_ray(folder: Path, **settings: str) -> Iterator[RayService]:
     service = RayService(process, variables, ports[0], ports[3:], log_file)
     try:
         service.wait_for_line("replicas are ready")
+        service.wait_for_haproxy()
         yield service
     finally:
         started = descendants(process.pid)
@@ -191,6 +201,10 @@ def command_of(pid: int) -> str:
         return Path("/proc", str(pid), "cmdline").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _get_metrics(port: int) -> str:
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
 
 
 def _ask(client: httpx.Client, body: bytes) -> str | None:

@@ -1,10 +1,15 @@
 """What each process gets of machines that are not here: their cores and GPUs are made up."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import ray
 
 from app.engine.protocol import StartError
 from app.scale.cluster import Share, share_of
+from tests.scale.replicas import REPOSITORY
 
 Machine = dict[str, float]
 
@@ -80,3 +85,20 @@ def test_a_share_that_is_given_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     _pretend([ONE_GPU], monkeypatch)
 
     assert share_of(10, 0.5, 0.1) == Share(0.5, 0.1)
+
+
+def test_without_a_home_for_its_token_ray_is_said_not_to_start() -> None:
+    """As in a container whose user has none."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "serve", "--ray"],
+        env=os.environ | {"HOME": "/dev/null", "SIGLIP_TEXT": "off", "SIGLIP_PORT": "0"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert ended.returncode == 3
+    assert "Ray does not answer" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -11,6 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from app.settings import Settings
+from tests.app.answers import check_error, request_of
 from tests.app.images import encode, scene
 from tests.app.service_server import run_service
 from tests.reference import ReferenceCheckpoint
@@ -20,6 +24,11 @@ pytestmark = pytest.mark.timeout(900)
 
 CLIENTS = 4
 IMAGE = encode(scene(1))
+# Two batches, and what waits in Ray.
+MORE_THAN_A_REPLICA_HOLDS = 150
+BEGUN = b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
+# Small enough to be reached, and more than CLIENTS ask for together.
+LIMITS = {"queue_images": "8", "max_connections": "8", "max_batch_size": "16"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +37,7 @@ def service(
 ) -> Iterator[RayService]:
     folder = tmp_path_factory.mktemp("on-ray")
     settings = {"model": str(tiny_checkpoint.folder), "device": "cpu", "dtype": "float32"}
-    with run_on_ray(folder, **settings) as running:
+    with run_on_ray(folder, **settings, **LIMITS) as running:
         yield running
 
 
@@ -54,7 +63,7 @@ def test_each_replica_serves_and_shows_its_own_metrics(service: RayService) -> N
     with asked(service.url, IMAGE, CLIENTS) as load:
         wait_for(lambda: load.answered > 100, "answers", service.process)
 
-    served = [_embedded(page) for page in service.replica_metrics()]
+    served = [_embedded(page) for page in service.replica_metrics().values()]
 
     assert len(served) == 2
     assert min(served) > 0
@@ -64,8 +73,56 @@ def test_each_replica_serves_and_shows_its_own_metrics(service: RayService) -> N
 def test_an_error_has_the_shape_of_the_contract(service: RayService) -> None:
     answer = httpx.post(f"{service.url}/embed", content=b"no image", trust_env=False)
 
-    assert answer.status_code == 415
-    assert answer.json()["error"]["code"] == "unsupported_image_format"
+    check_error(answer, 415, "unsupported_image_format", param="images[0]")
+
+
+def test_more_than_the_queues_hold_is_refused_and_nobody_is_left_waiting(
+    service: RayService,
+) -> None:
+    """Twice as many clients as HAProxy lets in, each with enough to fill a queue."""
+    clients = 2 * int(LIMITS["max_connections"])
+    request = request_of("multipart", [IMAGE] * 2 * int(LIMITS["queue_images"]))
+
+    def ask(_: int) -> httpx.Response:
+        return httpx.post(f"{service.url}/embed", **request, timeout=60, trust_env=False)
+
+    with ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(ask, range(clients)))
+
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert 0 < len(refused) < clients
+    for answer in refused:
+        check_error(answer, 429, "queue_full")
+    _embed(service.url, IMAGE)
+
+
+def test_haproxy_lets_in_as_many_connections_as_the_settings_say(service: RayService) -> None:
+    limit = f"haproxy_process_max_connections {LIMITS['max_connections']}"
+
+    assert limit in service.haproxy_metrics().splitlines()
+
+
+def test_a_replica_holds_two_batches_and_refuses_what_it_has_no_place_for(
+    service: RayService,
+) -> None:
+    """Past HAProxy, which would not let in so many: requests whose bodies do not come."""
+    port = min(service.replica_metrics())
+
+    with ExitStack() as held:
+
+        def hold(count: int) -> None:
+            for _ in range(count):
+                connection = socket.create_connection(("127.0.0.1", port))
+                held.enter_context(connection).sendall(BEGUN)
+
+        hold(2 * int(LIMITS["max_batch_size"]) - 1)
+        assert port in service.replica_metrics()
+        hold(MORE_THAN_A_REPLICA_HOLDS)
+        refused = wait_for(lambda: _refusal(port), "a refusal", service.process)
+
+    assert refused
+    check_error(refused, 429, "queue_full")
+    wait_for(lambda: port in service.replica_metrics(), "room", service.process)
 
 
 def test_a_killed_replica_loses_what_it_had_and_is_replaced(service: RayService) -> None:
@@ -91,6 +148,14 @@ def test_a_rolling_redeploy_loses_nothing(service: RayService) -> None:
 
     assert len(service.replicas) == 2
     assert load.lost == []
+
+
+def _refusal(port: int) -> httpx.Response | None:
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=2, trust_env=False)
+    except httpx.TimeoutException:
+        return None  # it has a place in the queue
+    return None if answer.is_success else answer
 
 
 def _embed(url: str, body: bytes) -> dict[str, Any]:
