@@ -82,17 +82,17 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description=(
-            "auto: bfloat16 where the device computes it natively, else float32; "
-            "int8: faster and coarser, on CPUs with avx512_vnni"
+            "auto: bfloat16 where the device computes it natively, else float32 (older CUDA "
+            "devices: float16 if it holds); int8: coarser, faster on CPUs with avx512_vnni and no AMX"
         ),
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="on: torch.compile at start, which needs a C++ compiler; auto: off, for now",
+        description="on: torch.compile at start, which needs a C++ compiler; off: no CUDA graphs",
     )
     decode: Literal["exact", "fast"] = Field(
         "exact",
-        description="fast: JPEGs in half the time or so; slightly other vectors",
+        description="fast: large JPEGs in a third of the time or so; slightly other vectors",
     )
     max_batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="images in one forward pass; auto: 8, on CUDA 8 to 64 as fits"
