@@ -83,7 +83,8 @@ class Settings(BaseSettings):
         "auto",
         description=(
             "auto: bfloat16 where the device computes it natively, else float32 (older CUDA "
-            "devices: float16 if it holds); int8: coarser, faster on CPUs with avx512_vnni and no AMX"
+            "devices: float16 if it holds); int8: coarser, faster on CPUs with avx512_vnni and "
+            "no AMX"
         ),
     )
     compile: Literal["auto", "on", "off"] = Field(

@@ -102,16 +102,29 @@ class OpenImage:
         With `least_side` a JPEG may be decoded at a half, quarter or eighth of its size, as long as
         no side falls below it. Raises an `ImageError`: truncated or broken.
         """
+        noted = ["exif_rotated"] if self._orientation != UPRIGHT else []
         try:
-            image = self._image = self._opened()
-            if least_side is not None:
-                image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
-            image.load()
-            return self._finish(self._outline.correct(image), resize)
+            image = self._decode(least_side, noted)
         except ImageError:
             raise
         except Exception as error:  # Pillow raises seven types on broken files
             raise _as_image_error(error, self._format.name.upper()) from error
+        if resize is None:
+            pixels = turn_upright(image, self._orientation)
+        else:
+            pixels = resize_upright(image, self._orientation, *resize)
+        if self._outline.animated:
+            noted.append("animated_first_frame")
+        rgb = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
+        return DecodedImage(rgb, self.size, self._format.name.upper(), tuple(noted))
+
+    def _decode(self, least_side: int | None, noted: list[str]) -> Image.Image:
+        """Decode to grey or RGB, as it is stored, and let go of what that is made from."""
+        image, self._image = self._opened(), None
+        if least_side is not None:
+            image.draft(None, (least_side, least_side))  # does nothing unless it is a JPEG
+        image.load()
+        return to_grey_or_rgb(self._outline.correct(image), noted)
 
     def _open(self) -> ImageFile.ImageFile:
         return Image.open(self._file, formats=(self._format.name,))
@@ -121,17 +134,6 @@ class OpenImage:
         if image.size != self._stored_size:
             raise undecodable(self._format.name.upper())
         return image
-
-    def _finish(self, image: Image.Image, resize: Resize | None) -> DecodedImage:
-        noted = ["exif_rotated"] if self._orientation != UPRIGHT else []
-        if resize is None:
-            pixels = to_grey_or_rgb(turn_upright(image, self._orientation), noted)
-        else:
-            pixels = resize_upright(to_grey_or_rgb(image, noted), self._orientation, *resize)
-        if self._outline.animated:
-            noted.append("animated_first_frame")
-        rgb = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
-        return DecodedImage(rgb, self.size, self._format.name.upper(), tuple(noted))
 
 
 def decode_image(

@@ -87,7 +87,7 @@ class _OwnLines:
     The record, its way through handlers and back to structlog take most of what a line costs.
     """
 
-    def __init__(self, render: Sequence[Processor], name: str) -> None:
+    def __init__(self, render: Sequence[Processor], name: str = "") -> None:
         self.name = name
         self._render = render
         self.debug = self.info = self.warning = self.error = self.critical = self._write

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _LOOK_EVERY_S = 0.1
+_ANSWER_S = 5.0
 
 
 def end_balancers(folder: Path, grace_s: float) -> None:
@@ -23,6 +24,7 @@ def end_balancers(folder: Path, grace_s: float) -> None:
 def _process_of(admin: Path) -> int:
     """Ask a HAProxy for the id of its process; 0 if it does not say."""
     with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_S)
         connection.connect(str(admin))
         connection.sendall(b"show info\n")
         connection.shutdown(socket.SHUT_WR)

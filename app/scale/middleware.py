@@ -32,15 +32,22 @@ class OwnWords:
             nonlocal refused
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                refused = message["status"] == QueueFullError.status and _OWN not in headers
+                refused = _is_refusal_of_ray(message["status"], headers)
                 if refused:
                     await _refuse(headers)(scope, receive, send)
-                else:  # setting it removes the second, which is Ray's
+                elif "X-Request-ID" in headers:
+                    # Ray has added its own id to the application's: this drops the second.
                     headers["X-Request-ID"] = headers["X-Request-ID"]
             if not refused:
                 await send(message)
 
         await self._app(scope, receive, send_own)
+
+
+def _is_refusal_of_ray(status: int, headers: Headers) -> bool:
+    """Tell it from those of the application, and of others on the same cluster."""
+    has_seconds = headers.get("Retry-After", "").isdigit()
+    return status == QueueFullError.status and _OWN not in headers and has_seconds
 
 
 def _refuse(headers: Headers) -> ASGIApp:

@@ -68,6 +68,9 @@ class OwnErrors:
 
 
 def _reword(body: bytes, words: Callable[[Mapping[str, Any]], object]) -> bytes:
-    """Return an error's body in other words; a probe's, and none, as they are."""
-    content = orjson.loads(body) if body else {}
+    """Return an error's body in other words; a probe's, a refused preflight's, none: as it is."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
     return orjson.dumps(words(content["error"])) if "error" in content else body

@@ -82,3 +82,14 @@ def test_leave_has_a_request_id_like_every_answer(sharing: ServiceServer) -> Non
 
     assert asked.headers["x-request-id"] == "a"
     assert asked.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_refused_preflight_of_an_adapters_path_is_answered() -> None:
+    settings = Settings(
+        cors_origins=frozenset({"https://page.example"}), adapters=frozenset({"weaviate"})
+    )
+    with run_service(settings, FakeEmbedder()) as service:
+        refused = service.client.options("/vectorize", headers=THEIRS | ASKS_TO_POST)
+
+    assert refused.status_code == 400
+    assert allowed(refused) is None
