@@ -95,7 +95,12 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(
-    command: Sequence[str], environment: Mapping[str, str], port: int, ready_path: str, log: Path
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    ready_path: str,
+    log: Path,
+    start_timeout_s: float = _START_TIMEOUT_S,
 ) -> Iterator[Server]:
     """Run `python <command>` until `ready_path` answers 200, and end it after the block."""
     with log.open("wb") as file:
@@ -109,7 +114,7 @@ def running_server(
         )
     server = Server(port, process, log)
     try:
-        _wait_until_ready(server, ready_path)
+        _wait_until_ready(server, ready_path, start_timeout_s)
         yield server
     finally:
         _end(process)
@@ -122,8 +127,8 @@ def run_to_end(code: str, arguments: Sequence[str]) -> float:
     return time.perf_counter() - start
 
 
-def _wait_until_ready(server: Server, path: str) -> None:
-    give_up_at = time.monotonic() + _START_TIMEOUT_S
+def _wait_until_ready(server: Server, path: str, timeout_s: float) -> None:
+    give_up_at = time.monotonic() + timeout_s
     while time.monotonic() < give_up_at:
         if server.process.poll() is not None:
             raise RuntimeError(f"the server ended while starting:\n{_tail(server.log)}")

@@ -87,7 +87,9 @@ def _takes_lengths(device: torch.device, dtype: torch.dtype, head_dim: int) -> b
     try:
         given = AttentionByLength(packing)(qkv, 1)
         torch.testing.assert_close(given, PaddedAttention(packing)(qkv, 1), rtol=0.05, atol=0.05)
-    except (ImportError, RuntimeError, AssertionError) as error:
+    except (torch.AcceleratorError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 # another version of torch, or an unknown card
         warnings.warn(f"attention by length is not used: {error}", stacklevel=2)
         return False
     return True

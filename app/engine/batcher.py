@@ -109,8 +109,9 @@ class Batcher:
     def _run(self) -> None:
         while True:
             try:
-                for embedder in self._embedders:
-                    embedder.enter_thread()
+                with self._queue.in_flight.entering():
+                    for embedder in self._embedders:
+                        embedder.enter_thread()
                 self._run_batches()
             except BaseException as error:  # noqa: BLE001 # callers must hear of whatever ends it
                 _log.critical("inference thread died", exc_info=True)

@@ -1,7 +1,8 @@
 """The batches on the device: how fast they go, and whether the device still answers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.engine.forward import Outcome
@@ -72,6 +73,15 @@ class InFlight:
     def stalled_for_good(self) -> bool:
         """Whether it has been there twice as long."""
         return self._running_for_s > 2 * self._stall_s
+
+    @contextmanager
+    def entering(self) -> Iterator[None]:
+        """Note that the device runs what comes before the first batch: it may stall there, too."""
+        self._running_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._running_since = None
 
     def add(self, batch: Batch) -> None:
         """Note a batch that is about to begin."""

@@ -18,19 +18,26 @@ class CallTime(NamedTuple):
 
 
 def time_call(call: Callable[[], object], device: torch.device, seconds: float) -> CallTime:
-    """Call again and again for some seconds, the device never waiting for a look at the clock."""
+    """Call again and again for some seconds, the device never waiting for a look at the clock.
+
+    The host is timed beforehand, over few calls to an idle device: a queue that is full of launches
+    would have it wait.
+    """
     call()
-    synchronize(device)
-    start = time.perf_counter()
-    calls, host_s = 0, 0.0
-    while calls < _LEAST_CALLS or (calls < _MOST_CALLS and time.perf_counter() - start < seconds):
+    host_s = 0.0
+    for _ in range(_LEAST_CALLS):
+        synchronize(device)
         begun = time.perf_counter()
         call()
         host_s += time.perf_counter() - begun
+    synchronize(device)
+    start, calls = time.perf_counter(), 0
+    while calls < _LEAST_CALLS or (calls < _MOST_CALLS and time.perf_counter() - start < seconds):
+        call()
         calls += 1
     synchronize(device)
     whole_s = time.perf_counter() - start
-    return CallTime(1000 * host_s / calls, 1000 * whole_s / calls)
+    return CallTime(1000 * host_s / _LEAST_CALLS, 1000 * whole_s / calls)
 
 
 def event_ms(call: Callable[[], object], device: torch.device, calls: int = 20) -> float | None:

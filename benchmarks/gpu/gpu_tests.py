@@ -18,14 +18,16 @@ def measure(plan: Plan, results: Results) -> None:
         return
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-k", "not compiled", "-q", "tests/gpu"]
     log = plan.out / "gpu_tests.log"
-    with log.open("wb") as file:
-        ended = subprocess.run(
-            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False
-        )
-    lines = log.read_text(errors="replace").splitlines()
-    told = [line for line in lines if line.startswith(("FAILED", "ERROR"))] + lines[-1:]
-    with results.table("pytest -m gpu") as add:
-        for line in told:
-            add({"status": ended.returncode, "": line})
+    try:
+        with log.open("wb") as file:
+            ended = subprocess.run(
+                command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False
+            )
+    finally:  # the stage may be out of time
+        lines = log.read_text(errors="replace").splitlines()
+        told = [line for line in lines if line.startswith(("FAILED", "ERROR"))] + lines[-1:]
+        with results.table("pytest -m gpu") as add:
+            for line in told:
+                add({"": line})
     if ended.returncode:
         raise RuntimeError(f"pytest ended with status {ended.returncode}: {log}")

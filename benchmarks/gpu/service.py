@@ -16,6 +16,7 @@ from benchmarks.timing import quantile
 
 _IMAGES_IN_FLIGHT = 256  # of a process, as far as connections allow
 _CONNECTIONS = (4, 64)
+_START_TIMEOUT_S = 80.0  # less than a stage has to end
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def _start(plan: Plan, number: int) -> Iterator[Server]:
         "SIGLIP_LOG_LEVEL": "error",
     }
     log = plan.out / f"gpu_service_{number}.log"
-    with running_server(("-m", "app", "serve"), environment, port, "/readyz", log) as server:
+    command = ("-m", "app", "serve")
+    with running_server(command, environment, port, "/readyz", log, _START_TIMEOUT_S) as server:
         yield server
 
 

@@ -23,7 +23,7 @@ from benchmarks.gpu.stage import Plan, Results, Stage
 
 STAGES = (
     Stage("machine", 30, machine.measure),
-    Stage("tests", 180, gpu_tests.measure, needs_cuda=True),
+    Stage("tests", 300, gpu_tests.measure, needs_cuda=True),
     Stage("sustained", 150, sustained.measure),
     Stage("profile", 60, profiled.measure),
     Stage("lock", 60, lock.measure),

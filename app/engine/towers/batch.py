@@ -1,6 +1,6 @@
 """What goes into a tower and what comes out of it, for any family and any way to run it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,15 +70,18 @@ Collate = Callable[[Any], Batch]
 """Makes a batch of images or of token ids."""
 
 
-def write_rows(rows: Iterable[npt.NDArray[Any]], out: npt.NDArray[Any]) -> None:
+def write_rows(rows: Sequence[npt.NDArray[Any]] | npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Copy arrays of one shape and dtype into the rows of another, which has as many.
 
-    Raises `ValueError` for another shape, `TypeError` for another dtype: nothing is broadcast or
-    cast. NumPy gives up the interpreter's lock for each row and has to get it back, up to 5 ms
-    later each time when other threads are busy. A memoryview keeps it: docs/performance.md.
+    Raises `ValueError` for another shape or count, `TypeError` for another dtype or for an `out`
+    that is not contiguous: nothing is broadcast or cast. NumPy gives up the interpreter's lock for
+    each row and has to get it back, up to 5 ms later each time when other threads are busy. A
+    memoryview keeps it: docs/decisions/0030-feeding.md.
     """
+    if len(rows) != len(out):
+        raise ValueError(f"{len(rows)} rows for {len(out)} places")
     size = out[0].nbytes
-    into = out.reshape(-1).data.cast("B")
+    into = out.data.cast("B")
     for place, row in enumerate(rows):
         if row.shape != out.shape[1:]:
             raise ValueError(f"a row of shape {row.shape} among rows of shape {out.shape[1:]}")

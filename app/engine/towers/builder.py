@@ -192,4 +192,5 @@ def _load_reference_ahead(embedder: ImageTowerEmbedder, images: Sequence[UInt8Ar
     try:
         embedder.embed_in_float32(images)
     except DeviceOutOfMemoryError:
+        embedder.give_up_reference()
         _log.warning("no room for the weights in float32: vectors that overflow float16 will fail")

@@ -30,7 +30,7 @@ class CudaRunner:
     has memory of its own until it is waited for.
 
     `to_record` is what computes the same as `tower` and is recorded, where batches allow that. What
-    is not recorded, for any reason, `tower` computes; with `must_record` failing to is an error.
+    is not recorded, for any reason, `tower` computes; with `must_record` that is raised instead.
     """
 
     batches_in_flight = 2
@@ -68,15 +68,15 @@ class CudaRunner:
             self._try_to_record(self._to_record, one, max_batch_size)
 
     def test_sizes(self, max_batch_size: int) -> Sequence[int]:
-        """Return all sizes that may be recorded: each is a program of its own."""
-        return bucket_sizes(max_batch_size)
+        """Return all sizes that may be recorded, each a program of its own, and one between."""
+        return sorted({*bucket_sizes(max_batch_size), max(1, max_batch_size - 1)})
 
     def enter_thread(self) -> None:
         """Run batches of all sizes that it was warmed up with.
 
-        cuBLAS begins anew in each thread: what is not recorded would wait for that.
+        cuBLAS begins anew in each thread, and what is not recorded would wait for that.
         """
-        if self._warmed_with is None:
+        if self._warmed_with is None or self._recorded is not None:
             return
         one, max_batch_size = self._warmed_with
         for size in reversed(bucket_sizes(max_batch_size)):
@@ -123,14 +123,18 @@ class CudaRunner:
             self._recorded = None
             if self._must_record:
                 raise
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             _log.warning(
                 "NO CUDA GRAPHS: batches are computed launch by launch, which is slower",
                 advice="SIGLIP_COMPILE=off starts without trying",
-                reason=f"{type(error).__name__}: {error}",
+                reason=reason,
             )
         else:
             seconds = round(time.monotonic() - start, 1)
             _log.info("CUDA graphs", sizes=self._recorded.sizes, seconds=seconds)
+            return
+        # Do they fit still, and does the device still answer? If not, it is told as ever.
+        run_largest_batches(self, one, max_batch_size)
 
     @torch.inference_mode()
     def _record(self, tower: Tower, batch: Batch) -> RecordedTower:

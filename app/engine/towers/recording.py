@@ -87,15 +87,22 @@ def _record_cuda_graph(pool: Any, tower: Tower, inputs: torch.Tensor) -> Recordi
     # cuBLAS keeps a workspace for each thread and stream. The graph's is to be its own: one of
     # everybody's could be freed under it. torch's compiler does the same for its graphs.
     torch._C._cuda_clearCublasWorkspaces()
+    cause: BaseException | None = None
     try:
         # What other threads do on the device meanwhile is their own affair.
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-            outputs = tower(inputs)
-    except BaseException:
-        # A recording that breaks off may leave the allocator taking memory for it.
-        with suppress(RuntimeError):  # it does not
+            try:
+                outputs = tower(inputs)
+            except BaseException as error:
+                cause = error
+                raise
+    except BaseException as error:  # noqa: BLE001 # it is raised again, or what caused it
+        # A recording that breaks off may leave the allocator taking memory for it, and keeping it.
+        with suppress(RuntimeError):  # raised where the end of the recording has seen to it
             torch._C._cuda_endAllocateToPool(inputs.device.index, pool)
-        raise
+            torch._C._cuda_releasePool(inputs.device.index, pool)
+        # The end of a broken recording fails as well, and says nothing of why.
+        raise (cause or error) from None
     finally:
         torch._C._cuda_clearCublasWorkspaces()
     return Recording(graph.replay, outputs)

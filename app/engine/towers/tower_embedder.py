@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import structlog
 from PIL import Image
 
 from app.engine.protocol import (
+    DeviceOutOfMemoryError,
     ModelInfo,
     Pending,
     TextInfo,
@@ -20,6 +22,8 @@ from app.engine.towers.runner import Runner
 from app.intake.decode_process import PillowResize
 from model.image_processing_base import BaseImageProcessor
 from model.tokenization_base import BaseTokenizer
+
+_log = structlog.get_logger(__name__)
 
 Embed = Callable[[Any], Vectors]
 
@@ -42,9 +46,16 @@ class TowerEmbedder:
         self._reference: Embed | None = None
 
     def enter_thread(self) -> None:
-        """Make the calling thread ready to begin batches; same errors as `begin`."""
-        with explain_device_errors():
-            self._runner.enter_thread()
+        """Make the calling thread ready to begin batches; raises `DeviceLostError`.
+
+        Where the memory for the largest is taken by now, that is found out again, and dealt with,
+        when such a batch comes.
+        """
+        try:
+            with explain_device_errors():
+                self._runner.enter_thread()
+        except DeviceOutOfMemoryError:
+            _log.warning("no memory now for the largest batch: the first batches will be slow")
 
     @property
     def batches_in_flight(self) -> int:
@@ -65,6 +76,10 @@ class TowerEmbedder:
     def embed(self, inputs: Any, /, patches: bool = False) -> Vectors:
         """Compute a batch; same errors as `begin`."""
         return self.begin(inputs, len(inputs) if patches else 0)()
+
+    def give_up_reference(self) -> None:
+        """Have `embed_in_float32` compute as `begin` does, with what is loaded."""
+        self._load_reference = None
 
     def embed_in_float32(self, inputs: Any, /, patches_of: int = 0) -> Vectors:
         """Compute the same with the reference forward: for the rare input that overflows.

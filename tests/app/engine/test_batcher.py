@@ -440,6 +440,22 @@ def test_a_batch_that_does_not_come_back_is_a_stall_and_nobody_waits_for_it(
     assert batcher.alive
 
 
+def test_a_device_that_hangs_before_the_first_batch_is_a_stall(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(FakeEmbedder, "enter_thread", lambda _: gate.wait(WAIT_S))
+    batcher = Batcher(FakeEmbedder(), max_batch_size=4)
+    assert not batcher.stalled
+
+    monkeypatch.setattr(in_flight, "_STALL_S", 0.0)
+    wait_until(lambda: batcher.stalled and batcher.lost)
+
+    gate.set()
+    wait_until(lambda: not batcher.stalled)
+    batcher.stop(WAIT_S)
+
+
 def test_stopping_finishes_what_is_queued(batcher: Batcher, fake: FakeEmbedder) -> None:
     busy = occupy(batcher, fake)
     job = job_of(*range(10, 20))

@@ -53,6 +53,17 @@ def test_nothing_is_broadcast_or_cast(row: np.ndarray, error: type[Exception]) -
         write_rows([np.zeros((2, 3), np.uint8), row], np.zeros((2, 2, 3), np.uint8))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_rows_are_written_as_there_are_places(count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} rows for 2 places"):
+        write_rows([np.zeros((2, 3), np.uint8)] * count, np.zeros((2, 2, 3), np.uint8))
+
+
+def test_nothing_is_written_to_a_copy() -> None:
+    with pytest.raises(TypeError, match="contiguous"):
+        write_rows([np.ones((2, 3), np.uint8)], np.zeros((1, 3, 2), np.uint8).transpose(0, 2, 1))
+
+
 @pytest.mark.parametrize("patches_of", [1, 2, 3])
 @pytest.mark.parametrize("ends", [None, ENDS])
 def test_only_the_patches_that_were_asked_for_go_down(

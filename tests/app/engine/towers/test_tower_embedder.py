@@ -35,6 +35,7 @@ class OneBatch:
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.waiting = Waiting(fault)
+        self._fault = fault
 
     def warm_up(self, one: Any, max_batch_size: int) -> None:
         raise NotImplementedError
@@ -43,7 +44,8 @@ class OneBatch:
         raise NotImplementedError
 
     def enter_thread(self) -> None:
-        raise NotImplementedError
+        if self._fault is not None:
+            raise self._fault
 
     def begin(self, inputs: Any, patches_of: int) -> Callable[[], Vectors]:  # noqa: ARG002 # see Runner
         return self.waiting
@@ -74,3 +76,10 @@ def test_errors_of_the_device_are_explained_while_waiting_too(
 
     with pytest.raises(explained):
         pending()
+
+
+def test_a_thread_is_entered_though_there_is_no_memory_for_its_largest_batch() -> None:
+    TowerEmbedder(OneBatch(torch.OutOfMemoryError("CUDA out of memory")), None).enter_thread()
+
+    with pytest.raises(DeviceLostError):
+        TowerEmbedder(OneBatch(torch.AcceleratorError("CUDA error")), None).enter_thread()
