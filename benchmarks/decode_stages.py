@@ -34,7 +34,7 @@ _SIDE, _RESAMPLE = 224, Image.Resampling.BICUBIC
 _INPUT = PillowResize((_SIDE, _SIDE), _RESAMPLE)
 _FAST = SiglipImageProcessor(height=_SIDE, width=_SIDE, resample=_RESAMPLE, backend="torch")
 _LIMITS = DecodeLimits(2**28, 10**8, 65_535, frozenset({"jpeg", "png", "webp"}))
-_VGA, _12_MPX, _48_MPX = (640, 480), (4000, 3000), (8000, 6000)
+_VGA, _2_MPX, _12_MPX, _48_MPX = (640, 480), (1600, 1200), (4000, 3000), (8000, 6000)
 _ON_ITS_SIDE = 6  # a portrait taken with a phone
 
 
@@ -62,6 +62,9 @@ class _File:
 _QUALITY = {"quality": 90}
 _FILES = {
     "640x480 JPEG": _File(_VGA, options=_QUALITY),
+    "1.9 Mpx JPEG": _File(_2_MPX, options=_QUALITY),
+    "1.9 Mpx PNG": _File(_2_MPX, "PNG", options={"compress_level": 6}),
+    "1.9 Mpx WebP": _File(_2_MPX, "WEBP", options={"quality": 80, "method": 2}),
     "12 Mpx JPEG": _File(_12_MPX, options=_QUALITY),
     "12 Mpx JPEG, on its side": _File(_12_MPX, options=_QUALITY, orientation=_ON_ITS_SIDE),
     "12 Mpx JPEG, 4:4:4": _File(_12_MPX, options=_QUALITY | {"subsampling": 0}),

@@ -155,7 +155,7 @@ class Guard:
             try:
                 keep_admitted(scope, door(headers, context_of(scope["app"])))
             except ServiceError as refusal:
-                record.route = scope["path"]  # as the framework will not say
+                record.route = scope["path"]  # the framework, which is not asked, would have set it
                 return refusal
         return None
 

@@ -166,11 +166,11 @@ def _inputs_of(batch: Sequence[Wanted]) -> tuple[list[UInt8Array | Int64Array], 
 
 
 def _outcomes_of(batch: Sequence[Wanted], vectors: Vectors) -> list[Outcome]:
+    sound = [False] * len(batch) if vectors.pooled is None else _are_sound(vectors.pooled)
     own = [_row(vectors, row, wanted.patches) for row, wanted in enumerate(batch)]
-    unsound = None if vectors.pooled is None else _seem_unsound(vectors.pooled)
     return [
-        _checked(one) if unsound is None or unsound[row] or one.patches is not None else one
-        for row, one in enumerate(own)
+        one if is_sound and one.patches is None else _checked(one)
+        for one, is_sound in zip(own, sound, strict=True)
     ]
 
 
@@ -181,13 +181,13 @@ def _row(vectors: Vectors, row: int, patches: bool) -> OwnVectors:
     )
 
 
-def _seem_unsound(pooled: Float32Array) -> list[bool]:
-    """Say which rows to look at closely: those whose square is not a number above zero.
+def _are_sound(pooled: Float32Array) -> list[bool]:
+    """Say whose square is a number above zero; the others are to be looked at closely.
 
     One call for all of them: NumPy gives up the interpreter's lock in each, and waits for it after.
     """
     squares: list[float] = np.einsum("ij,ij->i", pooled, pooled).tolist()
-    return [not 0 < square < math.inf for square in squares]
+    return [0 < square < math.inf for square in squares]
 
 
 def _checked(own: OwnVectors) -> Outcome:
