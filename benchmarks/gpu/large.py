@@ -30,13 +30,13 @@ class _NaflexAttention:
 
     def __init__(self, plan: Plan, config: Siglip2VisionConfig, images: int) -> None:
         self._plan, self._heads = plan, config.num_attention_heads
-        self._head_dim = config.hidden_size // self._heads
+        head_dim = config.hidden_size // self._heads
         lengths = [_LENGTHS[place % len(_LENGTHS)] for place in range(images)]
         self._packing = Packing(lengths, plan.torch_device)
         self._qkv = torch.randn(sum(lengths), 3 * config.hidden_size).to(
             plan.torch_device, torch.bfloat16
         )
-        self._qkv[:, : config.hidden_size] *= self._head_dim**-0.5  # queries are scaled already
+        self._qkv[:, : config.hidden_size] *= head_dim**-0.5  # queries are scaled already
         self._added, self._by_length = (
             PaddedAttention(self._packing),
             AttentionByLength(self._packing),
