@@ -1,13 +1,12 @@
 """`python -m tests.deploy.fake_service`: `serve` as it is, but with the fake embedder.
 
 SIGUSR1 makes the device hang, SIGUSR2 lets it go on. Red images make it fail: `fake_embedder`.
-FAKE_LOAD_S is how long the model takes to load, FAKE_COSINE what its self-test finds, FAKE_STALL_S
-after how long a batch is given up.
+With FAKE_HANGS_AT_LOAD it hangs from the start, so the model loads until SIGUSR2. FAKE_COSINE is what
+its self-test finds, FAKE_STALL_S after how long a batch is given up.
 """
 
 import os
 import signal
-import time
 from dataclasses import replace
 
 import app.__main__
@@ -29,12 +28,14 @@ _embedder = _Fake(max_batch_size=2)  # so that what hangs is not all that is adm
 
 def _load(settings: Settings) -> Embedder:
     del settings
-    time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
+    _embedder.gate.wait()
     return _embedder
 
 
 app.main.load_model = _load
 in_flight._STALL_S = float(os.environ.get("FAKE_STALL_S", "60"))
+if "FAKE_HANGS_AT_LOAD" in os.environ:
+    _embedder.gate.clear()
 signal.signal(signal.SIGUSR1, lambda *_: _embedder.gate.clear())
 signal.signal(signal.SIGUSR2, lambda *_: _embedder.gate.set())
 app.__main__.cli(["serve"])

@@ -31,8 +31,9 @@ def service(tmp_path: Path) -> Iterator[SupervisedService]:
 
 
 def see_a_slow_start(service: SupervisedService, prometheus: PrometheusServer) -> None:
-    service.start(FAKE_LOAD_S="13", FAKE_COSINE="0.9992")
+    service.start(FAKE_HANGS_AT_LOAD="", FAKE_COSINE="0.9992")
     prometheus.wait_for("SiglipUnavailable", "SiglipNotReady")
+    service.go_on()
     prometheus.wait_until_clear("SiglipUnavailable", "SiglipNotReady", "SiglipDown")
     prometheus.wait_for("SiglipSelfTestLow")
 
@@ -43,7 +44,7 @@ def see_it_lost_twice(service: SupervisedService, prometheus: PrometheusServer) 
     service.start()
     prometheus.wait_until_clear("SiglipUnavailable", "SiglipDown", "SiglipSelfTestLow")
     assert service.lose_device() == ENGINE_LOST
-    service.start(FAKE_STALL_S="16", SIGLIP_QUEUE_IMAGES="6")
+    service.start(FAKE_STALL_S="24", SIGLIP_QUEUE_IMAGES="6")
     prometheus.wait_for("SiglipRestarting")
     prometheus.wait_until_clear("SiglipUnavailable", "SiglipDown")
 
