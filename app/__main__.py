@@ -92,16 +92,17 @@ def serve(
     SIGTERM, SIGINT and SIGHUP let accepted requests finish, a second one does not. SIGUSR1 and
     SIGUSR2 are ignored.
     """
+    on_ray = ray or ray_address
+    if not on_ray and {replicas, cpus_per_replica, gpus_per_replica} != {None}:
+        raise typer.BadParameter("replicas and their parts are for --ray or --ray-address")
     settings = read_settings(host=host, port=port, model=model)
     configure_logs(settings.log_level, settings.log_format, nobody_waits=True)
     for number in _ENDING:
         signal.signal(number, lambda number, _: exit_at_once(128 + number))
     warn_of_unknown_variables()
-    if ray or ray_address:
+    if on_ray:
         share = (cpus_per_replica, gpus_per_replica)
         _serve_on_ray(settings, replicas or 1, *share, ray_address)
-    if not (replicas is None and cpus_per_replica is None and gpus_per_replica is None):
-        raise typer.BadParameter("replicas and their parts are for --ray or --ray-address")
     allow_connections(settings.max_connections)
     configure_allocators()
     exit_code = 0

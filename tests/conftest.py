@@ -1,14 +1,20 @@
 """Fixtures that several folders of tests share."""
 
+import logging
 import os
 from collections.abc import Iterator
 
 import pytest
 import skimage.data
+import structlog
 from PIL import Image
 
 from tests.hub_server import HubServer, point_client_at, run_hub_server
 from tests.reference import ReferenceCheckpoint, write_checkpoint
+
+_LIBRARIES = (
+    *("httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub", "PIL", "python_multipart"),
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +24,24 @@ def _no_settings_from_outside() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("SIGLIP_")]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Put back what `configure_logs` changes for the whole process.
+
+    Whatever starts a command calls it, and the stream that it names is closed after the test.
+    """
+    before = structlog.get_config()
+    loggers = [logging.getLogger(), *map(logging.getLogger, _LIBRARIES)]
+    handlers = [logger.handlers[:] for logger in loggers]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, own_handlers, level in zip(loggers, handlers, levels, strict=True):
+        logger.handlers[:] = own_handlers
+        logger.setLevel(level)
+    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from app.__main__ import cli
 from tests.app.bulk.bulk_runs import run_bulk, write_colours
 from tests.app.fake_embedder import LOSES_DEVICE
 from tests.app.images import truncated_jpeg
@@ -144,8 +146,6 @@ def test_results_that_find_no_room_are_told(photos: Path, index: Path) -> None:
         (["--image", "{photos}/missing.png"], 2, "no such file"),
         (["--image", "{photos}/020.png", "--text", "a"], 2, "either --image or --text"),
         ([], 2, "either --image or --text"),
-        (["--text", "a", "-k", "0"], 2, "-k"),
-        (["--text", "a", "-k", "1001"], 2, "-k"),
         (["--text", "!"], 1, "the query has no vector"),
         (["--image", "{photos}/loses.png"], 70, "the query has no vector"),
     ],
@@ -158,6 +158,14 @@ def test_the_exit_code_says_whose_fault_it_is(
 
     assert (ended, output) == (code, "")
     assert reason in errors
+
+
+@pytest.mark.parametrize("count", ["0", "1001"])
+def test_a_count_out_of_range_is_refused(count: str) -> None:
+    ended = CliRunner().invoke(cli, ["search", "index.parquet", "--text", "a", "-k", count])
+
+    assert ended.exit_code == 2
+    assert "-k" in ended.stderr
 
 
 def test_a_search_without_pyarrow_says_what_to_install(photos: Path, index: Path) -> None:

@@ -1,8 +1,8 @@
 """`python -m tests.deploy.fake_service`: `serve` as it is, but with the fake embedder.
 
 SIGUSR1 makes the device hang, SIGUSR2 lets it go on. Red images make it fail: `fake_embedder`.
-With FAKE_HANGS_AT_LOAD it hangs from the start, so the model loads until SIGUSR2. FAKE_COSINE is what
-its self-test finds, FAKE_STALL_S after how long a batch is given up.
+With FAKE_HANGS_AT_LOAD it hangs from the start, so the model loads until SIGUSR2. FAKE_COSINE is
+what its self-test finds, FAKE_STALL_S after how long a batch is given up.
 """
 
 import os

@@ -1,6 +1,5 @@
 """Checkpoints by hub id: the real huggingface_hub client against a hub on loopback."""
 
-import logging
 import os
 import pty
 import re
@@ -368,8 +367,6 @@ def test_a_download_without_a_terminal_is_logged(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(hub_module, "_LOG_EVERY_S", 0.0)
-    # No handler that another test has left: its stream may be closed.
-    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
     hub.publish(REPOSITORY, tiny_checkpoint.folder)
 
     with caplog.at_level("INFO", logger="model.hub"):

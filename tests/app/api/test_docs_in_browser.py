@@ -129,6 +129,7 @@ def test_every_route_answers_when_its_button_is_pressed(
                 labels.get_by_role("button", name="Add string item").click()
                 labels.locator("input[type=text]").fill("a cat")
             statuses[path, form] = execute(route)[0]
+        route.locator(".opblock-summary-control").click()  # each open one makes the page slower
 
     assert {*statuses.values()} == {"200"}, statuses
     assert len(statuses) >= 20

@@ -14,9 +14,6 @@ import structlog
 
 from app.observe.line_writer import MAX_LINES, LineWriter
 from app.observe.logs import configure_logs, flush_logs
-from tests.app.observe.test_logs import _restore_logging
-
-__all__ = ["_restore_logging"]
 
 WAIT_S = 30
 PIPE_BYTES = 4096
@@ -51,7 +48,6 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
         configure_logs("info", "json", nobody_waits=True)
     yield pipe
     flush_logs()
-    logging.getLogger().handlers.clear()  # nothing may be written to a file that is another's then
     pipe.close()
 
 

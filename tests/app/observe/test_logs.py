@@ -4,33 +4,12 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
 from app.observe.logs import configure_logs
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    """Put back what `configure_logs` changes for the whole process."""
-    root, before = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers[:], root.level
-    libraries = ("httpx", "httpcore", "httpx2", "httpcore2", "PIL", "python_multipart")
-    names = ("uvicorn", "uvicorn.error", *libraries)
-    chatty = {name: logging.getLogger(name).level for name in names}
-    hub_client = logging.getLogger("huggingface_hub")
-    hub_handlers = hub_client.handlers[:]
-    yield
-    hub_client.handlers[:] = hub_handlers
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, own in chatty.items():
-        logging.getLogger(name).setLevel(own)
-    structlog.reset_defaults()
-    structlog.configure(**before)
 
 
 def fail(message: str) -> None:

@@ -2,28 +2,21 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from app.__main__ import cli
 
 _WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from app.__main__ import cli; cli()"
-
-
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _WITHOUT_RAY, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 @pytest.mark.parametrize(
     "arguments", [("serve", "--ray"), ("embed", "--ray", "images", "-o", "vectors")]
 )
 def test_without_ray_it_says_what_to_install(arguments: tuple[str, ...]) -> None:
-    ended = _run(*arguments)
+    command = [sys.executable, "-c", _WITHOUT_RAY, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
     assert ended.returncode == 2
     assert ended.stderr == "--ray needs Ray, which is an extra: pip install '.[ray]'\n"
@@ -45,12 +38,11 @@ def test_without_ray_it_says_what_to_install(arguments: tuple[str, ...]) -> None
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    arguments: tuple[str, ...], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setitem(sys.modules, "ray", None)
 
-    ended = _run(*arguments)
+    ended = CliRunner().invoke(cli, arguments)
 
-    assert ended.returncode == 2
+    assert ended.exit_code == 2
     assert reason in ended.stderr
