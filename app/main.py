@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from app.api import classify, embed, embed_text, embeddings, health, metrics, models
 from app.api.adapters import ADAPTERS
 from app.api.adapters.adapter import Adapter, OwnErrors
-from app.api.answers import OneShape, handle_error
+from app.api.answers import ReplaceAnswers, handle_error, in_one_shape
 from app.api.context import ApiContext, set_context
 from app.api.docs import ASKS_FOR_KEY, make_app
 from app.api.door import Door
@@ -98,7 +98,7 @@ def create_app(
             else None,
         ),
     )
-    app.add_middleware(OneShape)
+    app.add_middleware(ReplaceAnswers, pick=in_one_shape)
     app.add_middleware(
         Guard,
         max_body_bytes=settings.max_body_bytes,

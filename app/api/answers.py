@@ -1,6 +1,6 @@
 """Errors to HTTP answers, by one handler: the one shape, also of what a library answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 from starlette.datastructures import Headers
@@ -78,33 +78,36 @@ async def handle_error(request: Request, error: Exception) -> Response:
     return answer_error(error_of_status(400), record)
 
 
-class OneShape:
-    """ASGI middleware inside the guard: errors in words of a library, as Starlette's for a Range.
+class ReplaceAnswers:
+    """ASGI middleware: `pick` looks at the start of each answer, and may give another to send."""
 
-    What has no content type has no words, and passes.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, pick: Callable[[Scope, Message], ASGIApp | None]) -> None:
+        self._app, self._pick = app, pick
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request, or pass on what is not HTTP."""
         is_replaced = False
 
-        async def send_in_shape(message: Message) -> None:
+        async def send_or_replace(message: Message) -> None:
             nonlocal is_replaced
-            if message["type"] == "http.response.start" and _is_foreign_error(message):
+            starts = message["type"] == "http.response.start"
+            if starts and (answer := self._pick(scope, message)) is not None:
                 is_replaced = True
-                error = error_of_status(message["status"])
-                await answer_error(error, find_record(scope))(scope, receive, send)
+                await answer(scope, receive, send)
             elif not is_replaced:
                 await send(message)
 
-        await self._app(scope, receive, send_in_shape)
+        await self._app(scope, receive, send_or_replace)
 
 
-def _is_foreign_error(start: Message) -> bool:
+def in_one_shape(scope: Scope, start: Message) -> Response | None:
+    """Replace errors in words of a library, as Starlette's for a Range; inside the guard.
+
+    What has no content type has no words, and passes.
+    """
     if start["status"] < 400:
-        return False
+        return None
     content_type = Headers(raw=start["headers"]).get("content-type", "application/json")
-    return content_type != "application/json"
+    if content_type == "application/json":
+        return None
+    return answer_error(error_of_status(start["status"]), find_record(scope))

@@ -2,9 +2,10 @@
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Message, Scope
 
-from app.api.answers import answer_error
+from app.api.answers import ReplaceAnswers, answer_error
 from app.api.guard import find_request_id
 from app.api.record import RequestRecord
 from app.errors import QueueFullError
@@ -15,33 +16,18 @@ _OWN = "X-Content-Type-Options"
 
 def list_middlewares() -> list[Middleware]:
     """Return what a replica's server wraps Ray in; called by Ray, by name."""
-    return [Middleware(OwnWords)]
+    return [Middleware(ReplaceAnswers, pick=in_own_words)]
 
 
-class OwnWords:
-    """ASGI middleware: a refusal for want of room in the one shape, and one id for each answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or pass on what is not HTTP."""
-        refused = False
-
-        async def send_own(message: Message) -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                refused = _is_refusal_of_ray(message["status"], headers)
-                if refused:
-                    await _refuse(headers)(scope, receive, send)
-                elif "X-Request-ID" in headers:
-                    # Ray has added its own id to the application's: this drops the second.
-                    headers["X-Request-ID"] = headers["X-Request-ID"]
-            if not refused:
-                await send(message)
-
-        await self._app(scope, receive, send_own)
+def in_own_words(_: Scope, start: Message) -> Response | None:
+    """Replace a refusal for want of room by one in the one shape; leave one id to other answers."""
+    headers = MutableHeaders(scope=start)
+    if _is_refusal_of_ray(start["status"], headers):
+        return _refuse(headers)
+    if "X-Request-ID" in headers:
+        # Ray has added its own id to the application's: this drops the second.
+        headers["X-Request-ID"] = headers["X-Request-ID"]
+    return None
 
 
 def _is_refusal_of_ray(status: int, headers: Headers) -> bool:
@@ -50,7 +36,7 @@ def _is_refusal_of_ray(status: int, headers: Headers) -> bool:
     return status == QueueFullError.status and _OWN not in headers and has_seconds
 
 
-def _refuse(headers: Headers) -> ASGIApp:
+def _refuse(headers: Headers) -> Response:
     record = RequestRecord()
     record.request_id = find_request_id(headers) or record.request_id
     own = {"X-Request-ID": record.request_id, _OWN: "nosniff"}

@@ -379,7 +379,7 @@ def test_off_they_cost_no_import_and_no_layer() -> None:
         check=True,
     )
 
-    assert printed.stdout.splitlines() == ["[]", "['Guard', 'OneShape']"]
+    assert printed.stdout.splitlines() == ["[]", "['Guard', 'ReplaceAnswers']"]
 
 
 def test_the_framework_exports_nothing_of_its_own(

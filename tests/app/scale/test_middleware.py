@@ -7,12 +7,13 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
-from app.scale.middleware import OwnWords
+from app.scale.middleware import list_middlewares
 
 
 def ask(answer: ASGIApp) -> httpx.Response:
     async def post() -> httpx.Response:
-        transport = httpx.ASGITransport(OwnWords(answer))
+        (own,) = list_middlewares()
+        transport = httpx.ASGITransport(own.cls(answer, *own.args, **own.kwargs))
         async with httpx.AsyncClient(transport=transport, base_url="http://ray") as client:
             return await client.post("/embed")
 
