@@ -200,7 +200,9 @@ def test_batches_are_full_while_there_is_enough_to_do(tmp_path: Path) -> None:
         run_bulk(tmp_path / "photos", tmp_path / "out.npy", embedder)
 
     full = [batch for batch in embedder.batches if len(batch.colours) == embedder.max_batch_size]
-    assert len(full) >= 4  # those of the first window; later ones depend on the machine
+    # Of the four of the first window one may lack what was still on its way when the gate opened;
+    # later ones depend on the machine.
+    assert len(full) >= 3
 
 
 # Resuming.
