@@ -1,12 +1,13 @@
 # Everything from a fresh machine that has python3 (>= 3.11), pip and make.
 #   make demo    start the service, send pictures and words to it, show what comes back
-#   make test    all tests           make check   format, lint, types, imports
+#   make test    all tests but the next four   make check   format, lint, types, imports
+#   make test-deploy   deploy/ with Debian's prometheus, kubernetes-client and nginx
+#   make test-docker   build the image and run it with Docker Compose
+#   make test-ray      serve and embed on Ray, on this machine
+#   make test-recipes  run examples/recipes with their packages
 #   make bench   all benchmarks, held against the budgets
 #   make serve   run the service     make install .venv with everything pinned
-#   make test-recipes  run examples/recipes with their packages
-#   make test-ray      serve and embed on Ray, on this machine
-#   make test-docker   build the image and run it with Docker Compose
-#   make test-deploy   deploy/ with Debian's prometheus, kubernetes-client and nginx
+#   make format  rewrite code as check wants it     make clean   remove what was installed and made
 #   make image   build siglip-embed:VERSION     make image-cuda   and siglip-embed:VERSION-cuda
 #   make rules   make the rules of deploy/kubernetes from those of deploy/observability
 
@@ -45,7 +46,8 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not docker and not recipes and not ray'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/deploy \
+	    -m 'not docker and not recipes and not ray'
 
 test-recipes: $(VENV)/.recipes
 	$(BIN)/python -m pytest tests/recipes -m recipes
@@ -57,7 +59,7 @@ test-docker: install
 	$(BIN)/python -m pytest tests/docker -m docker -raP
 
 test-deploy: install
-	REQUIRE_DEPLOY_TOOLS=1 $(BIN)/python -m pytest tests/deploy
+	REQUIRE_DEPLOY_TOOLS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/deploy
 
 image:
 	IMAGE=siglip-embed:$(VERSION) docker compose build

@@ -129,7 +129,7 @@ class Forward:
             raise
         except DeviceOutOfMemoryError:
             _log.warning("batch is too large", of=self._modality, count=len(batch))
-            return OutOfMemoryError("the device is out of memory", retry_after_s=5)
+            return OutOfMemoryError("the device is out of memory")
         except Exception as error:  # noqa: BLE001 # the thread must outlive any model fault
             kind = type(error).__name__
             _log.exception("batch failed", of=self._modality, count=len(batch), error=kind)
