@@ -2,56 +2,9 @@
 
 One handler (`app.api.answers`) turns them into answers. Messages never hold input, paths or stacks.
 
-    ServiceError
-    ├── InvalidRequestError        the request itself is wrong
-    │   ├── InvalidJsonError           400
-    │   ├── UnknownParameterError      400
-    │   ├── InvalidParameterError      400
-    │   ├── InvalidBase64Error         400
-    │   ├── InvalidMultipartError      400
-    │   ├── NoImagesError              400
-    │   ├── NoTextsError               400
-    │   ├── TextDisabledError          400
-    │   ├── TokensUnsupportedError     400
-    │   ├── DimensionsUnsupportedError 400
-    │   ├── MalformedRequestError      400
-    │   ├── InvalidApiKeyError         401
-    │   ├── UrlInputDisabledError      403
-    │   ├── NotFoundError              404
-    │   ├── ModelNotFoundError         404
-    │   ├── MethodNotAllowedError      405
-    │   ├── NotAcceptableError         406
-    │   ├── RequestTimeoutError        408
-    │   ├── SpaceMismatchError         412
-    │   ├── BodyTooLargeError          413
-    │   ├── TooManyImagesError         413
-    │   ├── TooManyTextsError          413
-    │   ├── TextTooLargeError          413
-    │   ├── TooManyLabelsError         413
-    │   ├── ResponseTooLargeError      413
-    │   ├── UnsupportedMediaTypeError  415
-    │   └── HeadTooLargeError          431
-    ├── ImageError                 one image is wrong; its neighbours are not
-    │   ├── ImageTooLargeError         413
-    │   ├── UnsupportedImageFormatError 415
-    │   ├── ImageUndecodableError      422
-    │   ├── ImageTruncatedError        422
-    │   ├── ImageSuspiciousError       422
-    │   ├── FileUnreadableError        422
-    │   ├── UrlForbiddenError          422
-    │   └── UrlFetchFailedError        422
-    ├── ItemsFailedError           a whole request, failed by some of its images or texts
-    └── ServerError                the service is at fault or at its limit
-        ├── QueueFullError             429
-        ├── MemoryFullError            429
-        ├── InternalError              500
-        ├── NonFiniteError             500
-        ├── OutOfMemoryError           500
-        ├── NotReadyError              503
-        ├── DrainingError              503
-        ├── TooManyConnectionsError    503
-        ├── WorkerDeadError            503
-        └── DeadlineExceededError      504
+A `ServiceError` is an `InvalidRequestError`: the request itself is wrong; an `ImageError`: one
+image is wrong, its neighbours are not; an `ItemsFailedError`: a whole request, failed by some of
+its images or texts; or a `ServerError`: the service is at fault or at its limit.
 """
 
 from collections.abc import Mapping
@@ -294,6 +247,55 @@ class ImageTruncatedError(ImageError):
     code = "image_truncated"
 
 
+class ImageSuspiciousError(ImageError):
+    """An image made to cost more than an honest one, or one that cannot be what it claims."""
+
+    code = "image_suspicious"
+
+
+class FileUnreadableError(ImageError):
+    """A file of the `embed` command that cannot be read; no request names files."""
+
+    code = "file_unreadable"
+
+
+class UrlForbiddenError(ImageError):
+    """A URL that the service does not fetch; why not is nobody's business."""
+
+    code = "url_forbidden"
+
+
+class UrlFetchFailedError(ImageError):
+    """A URL that may be fetched, and whose host did not give an image."""
+
+    code = "url_fetch_failed"
+
+
+class ItemsFailedError(ServiceError):
+    """A request that failed as a whole because of some of its images, or texts.
+
+    Speaks for the first of `failed` (index -> error), or for the first fault of the service
+    if there is one: then trying again may help. All of them are in `details`. `items` is where
+    they are in the request, if not under the plural of `item`.
+    """
+
+    def __init__(
+        self, failed: Mapping[int, ServiceError], item: str = "image", items: str | None = None
+    ) -> None:
+        ours = ((i, error) for i, error in failed.items() if isinstance(error, ServerError))
+        index, error = next(ours, next(iter(failed.items())))
+        super().__init__(
+            item_message(index, error, item),
+            param=f"{items or f'{item}s'}[{index}]",
+            retry_after_s=error.retry_after_s,
+        )
+        self.status = error.status
+        self.code = error.code
+        self.kind = error.kind
+        self.details = tuple(failed.items())
+        self.item = item
+
+
 class ServerError(ServiceError):
     """The service is at fault or at its limit; the same request may work later."""
 
@@ -365,55 +367,6 @@ class DeadlineExceededError(ServerError):
 
     status = 504
     code = "deadline_exceeded"
-
-
-class ImageSuspiciousError(ImageError):
-    """An image made to cost more than an honest one, or one that cannot be what it claims."""
-
-    code = "image_suspicious"
-
-
-class FileUnreadableError(ImageError):
-    """A file of the `embed` command that cannot be read; no request names files."""
-
-    code = "file_unreadable"
-
-
-class UrlForbiddenError(ImageError):
-    """A URL that the service does not fetch; why not is nobody's business."""
-
-    code = "url_forbidden"
-
-
-class UrlFetchFailedError(ImageError):
-    """A URL that may be fetched, and whose host did not give an image."""
-
-    code = "url_fetch_failed"
-
-
-class ItemsFailedError(ServiceError):
-    """A request that failed as a whole because of some of its images, or texts.
-
-    Speaks for the first of `failed` (index -> error), or for the first fault of the service
-    if there is one: then trying again may help. All of them are in `details`. `items` is where
-    they are in the request, if not under the plural of `item`.
-    """
-
-    def __init__(
-        self, failed: Mapping[int, ServiceError], item: str = "image", items: str | None = None
-    ) -> None:
-        ours = ((i, error) for i, error in failed.items() if isinstance(error, ServerError))
-        index, error = next(ours, next(iter(failed.items())))
-        super().__init__(
-            item_message(index, error, item),
-            param=f"{items or f'{item}s'}[{index}]",
-            retry_after_s=error.retry_after_s,
-        )
-        self.status = error.status
-        self.code = error.code
-        self.kind = error.kind
-        self.details = tuple(failed.items())
-        self.item = item
 
 
 def item_message(index: int, error: ServiceError, item: str = "image") -> str:

@@ -73,7 +73,8 @@ async def handle_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return answer_error(error_of_status(error.status_code), record, error.headers)
     if isinstance(error, ClientDisconnect):
-        requests_cancelled.inc()
+        if record.status == 0:  # the server has not answered in our place, and cut it off
+            requests_cancelled.inc()
         return Response(status_code=499)  # nobody is there to read it; it is for the log
     return answer_error(error_of_status(400), record)
 

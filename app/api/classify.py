@@ -15,12 +15,12 @@ from app.api.classify_description import describe_classify_request
 from app.api.classify_schemas import MAX_PROMPTS, ClassifyAnswer, ClassifyOptions
 from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_HEADERS
-from app.api.door import Admitted, admit_images, enter
+from app.api.door import Admitted, enter, read_json_head
 from app.api.inputs import ImageInput, InputForm, read_input
 from app.api.label_prompts import LabelPrompts, make_prompts, refuse_too_many
 from app.api.render import JSON_ITEM_BYTES, Answer
 from app.api.submit import submit
-from app.engine.labels import LabelVectors
+from app.engine.labels import LabelVectors, label_key
 from app.engine.mixed import embed_mixed
 from app.engine.protocol import ModelInfo, TextInfo
 from app.engine.service import EmbeddedImage, EmbeddingService
@@ -28,7 +28,6 @@ from app.engine.zero_shot import Logits, rank_labels
 from app.errors import (
     InvalidParameterError,
     ItemsFailedError,
-    NotAcceptableError,
     ServiceError,
     TextDisabledError,
     item_message,
@@ -46,6 +45,8 @@ _FORM = InputForm(
 )
 # Most characters of a score and a cosine in JSON, with their names.
 _JSON_LABEL_BYTES = 100
+# Labels of all images that are compared on the event loop, at some 1.5 us each; more in a thread.
+_MOST_RANKED_INLINE = 1_000
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,19 @@ async def classify(request: Request) -> Response:
         lambda embedded: _render(embedded, asked),
         space=service.info.space,
         max_answer_bytes=_estimate_bytes(asked),
+        takes_long=len(given.sources) * len(prompts.labels) > _MOST_RANKED_INLINE,
     )
 
 
 def _admit(headers: Headers, context: ApiContext) -> Admitted:
     """Admit a request where there is room for an image, and for a text."""
-    admitted = admit_images(headers, context)
-    if admitted.form != "json":
-        raise NotAcceptableError("labels and scores are JSON; accept application/json")
-    texts = admitted.service.require_texts()
-    if not admitted.service.info.pooled:
+    admitted = read_json_head(headers, context)
+    service = admitted.service
+    texts = service.require_texts()
+    if not service.info.pooled:
         raise TextDisabledError("no texts here: the model has no pooling head to compare them with")
-    texts.admission.require_room(admitted.timeout_s)
+    for admission in (service.admission, texts.admission):
+        admission.require_room(admitted.timeout_s)
     return admitted
 
 
@@ -126,7 +128,8 @@ async def _embed(
     service: EmbeddingService, asked: _Request, timeout_s: float, work: Work
 ) -> _Embedded:
     prompts = asked.prompts
-    known = service.labels.find(prompts.texts, prompts.counts)
+    key = label_key(prompts.texts, prompts.counts)
+    known = service.labels.find(key)
     try:
         embedded = await embed_mixed(
             service,
@@ -138,7 +141,7 @@ async def _embed(
         )
     except ItemsFailedError as error:
         raise prompts.blame_labels(error) if error.item == "text" else error from None
-    labels = known or service.labels.keep(prompts.texts, prompts.counts, embedded.texts)
+    labels = known or service.labels.keep(key, prompts.counts, embedded.texts)
     return _Embedded(labels, embedded.images)
 
 
@@ -185,12 +188,13 @@ def _render_outcome(
         return {"error": {"code": outcome.code, "message": item_message(index, outcome)}}
     (pooled, _), seen = outcome
     options = asked.given.options
-    ranked = rank_labels(pooled, labels.vectors, options.scoring, Logits.of(asked.text_info))
+    logits = Logits.of(asked.text_info)
+    ranked = rank_labels(pooled, labels.vectors, options.scoring, logits, options.top_k)
     return {
         "image": {"width": seen.width, "height": seen.height, "format": seen.format},
         "labels": [
             {"label": asked.prompts.labels[at], "score": score, "cosine": cosine}
-            for at, score, cosine in ranked[: options.top_k]
+            for at, score, cosine in ranked
             if options.threshold is None or score >= options.threshold
         ],
         "warnings": [*seen.warnings, *(["text_truncated"] if labels.truncated else [])],

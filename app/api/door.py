@@ -14,7 +14,7 @@ from starlette.types import Scope
 from app.api.accept import AnswerForm, pick_form
 from app.api.context import ApiContext, get_context
 from app.engine.service import EmbeddingService
-from app.errors import InvalidParameterError
+from app.errors import InvalidParameterError, NotAcceptableError
 
 _KEY = "admitted"
 
@@ -49,6 +49,14 @@ def read_head(headers: Headers, context: ApiContext) -> Admitted:
     service = context.engine.require_service()
     form = pick_form(headers.getlist("accept"))
     return Admitted(service, form, _timeout_s(headers, context.request_timeout_s))
+
+
+def read_json_head(headers: Headers, context: ApiContext) -> Admitted:
+    """Read a head as `read_head` does, of a route whose answers are JSON only."""
+    admitted = read_head(headers, context)
+    if admitted.form != "json":
+        raise NotAcceptableError("answers are JSON here; accept application/json")
+    return admitted
 
 
 def keep_admitted(scope: Scope, admitted: Admitted) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.api.answer_schemas import error_responses
 from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_HEADERS
-from app.api.door import Admitted, enter, read_head
+from app.api.door import Admitted, enter, read_json_head
 from app.api.embeddings_description import describe_embeddings_request
 from app.api.embeddings_inputs import EmbeddingsInput, read_embeddings_input
 from app.api.embeddings_schemas import EmbeddingList
@@ -22,7 +22,7 @@ from app.api.submit import submit
 from app.engine.mixed import EmbeddedMixed, embed_mixed
 from app.engine.protocol import Float32Array, MaybeNone, ModelInfo
 from app.engine.service import EmbeddedImage, EmbeddingService
-from app.errors import ItemsFailedError, NotAcceptableError, QueueFullError, TextTooLargeError
+from app.errors import ItemsFailedError, QueueFullError, TextTooLargeError
 from app.observe.work import Work
 
 router = APIRouter()
@@ -72,9 +72,7 @@ async def create_embeddings(request: Request) -> Response:
 
 def _admit(headers: Headers, context: ApiContext) -> Admitted:
     """Admit a request where there is room for an image or a text: which it holds is not known."""
-    admitted = read_head(headers, context)
-    if admitted.form != "json":
-        raise NotAcceptableError("vectors are JSON here; accept application/json")
+    admitted = read_json_head(headers, context)
     _require_some_room(admitted.service, admitted.timeout_s)
     return admitted
 

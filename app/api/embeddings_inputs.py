@@ -11,7 +11,7 @@ from app.api.embeddings_body import EXAMPLE, Field, as_object, refuse_tokens, ta
 from app.api.embeddings_schemas import EmbeddingsOptions, InputItem, InputItems
 from app.api.inputs import read_sources
 from app.api.json_body import parse_json, refuse_unknown_names
-from app.api.media_type import is_json
+from app.api.media_type import is_json, media_type_of
 from app.api.models import require_model
 from app.api.options import read_query, show_name, validate
 from app.api.schemas import EmbedOptions, ImageItem, is_url
@@ -54,7 +54,7 @@ async def read_embeddings_input(
     request: Request, context: ApiContext, info: ModelInfo
 ) -> EmbeddingsInput:
     """Read a request; raises an `InvalidRequestError`."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     if not is_json(media_type):
         raise UnsupportedMediaTypeError("send JSON, with Content-Type: application/json")
     for name, _ in read_query(request.scope["query_string"]):

@@ -90,7 +90,7 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                record.status = message["status"]
+                record.status = record.status or message["status"]
                 own = ((b"x-request-id", record.request_id.encode()), _NO_SNIFFING)
                 message["headers"] = [*message.get("headers", ()), *own]
             else:
@@ -100,23 +100,32 @@ class Guard:
         bound = structlog.contextvars.bind_contextvars(request_id=record.request_id)
         try:
             await self._serve(scope, receive, send_with_headers)
-        except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
-            _log.exception("request failed unexpectedly")
-            if not record.status:
-                answer = answer_error(InternalError("an internal error"), record)
-                await answer(scope, receive, send_with_headers)
         finally:
             record.route = record.route or getattr(scope.get("route"), "path", None)
             _tell(record, known_method(scope["method"]))
             structlog.contextvars.reset_contextvars(**bound)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is let in, and answer what is not, or what fails."""
         record = find_record(scope)
         headers = Headers(scope=scope)
-        refusal = self._refuse(scope["path"], headers) or self._ask_at_door(scope, headers, record)
-        if refusal is not None:
+        try:
+            refusal = self._refuse(scope["path"], headers) or self._ask_at_door(scope, headers)
+            if refusal is None:
+                await self._let_in(scope, receive, send, record)
+                return
+            if scope["path"] in self._doors:
+                record.route = scope["path"]  # as the framework, which is not asked, would have
+        except Exception:  # noqa: BLE001 # nothing may leave a caller without an answer
+            _log.exception("request failed unexpectedly")
+            refusal = InternalError("an internal error")
+        if not record.status:
             await answer_error(refusal, record)(scope, receive, send)
-            return
+
+    async def _let_in(
+        self, scope: Scope, receive: Receive, send: Send, record: RequestRecord
+    ) -> None:
+        """Pass a request on, its body counted and bounded."""
 
         async def receive_counted() -> Message:
             message = await receive()
@@ -146,16 +155,13 @@ class Guard:
             return UnsupportedMediaTypeError("compressed bodies are not read: images are already")
         return None
 
-    def _ask_at_door(
-        self, scope: Scope, headers: Headers, record: RequestRecord
-    ) -> ServiceError | None:
+    def _ask_at_door(self, scope: Scope, headers: Headers) -> ServiceError | None:
         """Say why the route that this request is for would refuse it by its head."""
         door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
         if door is not None:
             try:
                 keep_admitted(scope, door(headers, context_of(scope["app"])))
             except ServiceError as refusal:
-                record.route = scope["path"]  # the framework, which is not asked, would have set it
                 return refusal
         return None
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from app.api.json_body import parse_json, refuse_long_names, refuse_unknown_names
-from app.api.media_type import is_form, is_json, refuse_what_is_no_image
+from app.api.media_type import is_form, is_json, media_type_of, refuse_what_is_no_image
 from app.api.multipart import read_form
 from app.api.options import read_options, read_query, validate
 from app.api.schemas import MAX_ID_LENGTH, EmbedOptions, ImageItem, ImagesBody
@@ -80,7 +80,7 @@ async def read_input(
 
     Without a `fetcher`, URLs are refused.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     if is_json(media_type):
         return await _read_json(request, form, limits, fetcher)
     lists = form.lists | {"id"}

@@ -5,6 +5,8 @@ told by its bytes, so it is taken under any name that promises nothing else. JSO
 it is called so: a foreign page can send the other names without asking the browser's leave.
 """
 
+from starlette.requests import Request
+
 from app.errors import UnsupportedImageFormatError, UnsupportedMediaTypeError
 from app.intake.formats import FORMATS
 from app.intake.sniff import sniff_format
@@ -14,6 +16,11 @@ _BYTES = frozenset({"application/octet-stream", "binary/octet-stream"})
 _ENCODED_FORM = (
     "application/x-www-form-urlencoded"  # by curl -d, and by libraries that know no better
 )
+
+
+def media_type_of(request: Request) -> str:
+    """Return what a request says its body is, in lower case and without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def is_json(media_type: str) -> bool:

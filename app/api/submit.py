@@ -29,18 +29,20 @@ _MAX_INLINE_ANSWER_BYTES = 2**20
 Result = TypeVar("Result")
 
 
-async def submit(
+async def submit(  # noqa: PLR0913 # what routes differ in
     request: Request,
     compute: Callable[[Work], Coroutine[Any, Any, Result]],
     render: Callable[[Result], Answer],
     *,
     space: str,
     max_answer_bytes: int,
+    takes_long: bool = False,
     kind: Literal["image", "text"] = "image",
 ) -> Response:
     """Compute, for as long as the client is there, and answer with what `render` makes of it.
 
-    `compute` notes what it does, in the record of the request.
+    `compute` notes what it does, in the record of the request. `render` is called in a thread where
+    the answer may be large, or making it `takes_long`.
 
     Raises `ResponseTooLargeError` or `MemoryFullError` before any work, `ClientDisconnect` when the
     client leaves, and what the two raise.
@@ -58,7 +60,9 @@ async def submit(
         held.enter_context(context.answers.hold(max_answer_bytes if is_large else 0))
         result = await _unless_client_leaves(request, compute(work))
         start = time.monotonic()
-        answer = await asyncio.to_thread(render, result) if is_large else render(result)
+        answer = (
+            await asyncio.to_thread(render, result) if is_large or takes_long else render(result)
+        )
         work.note("serialize", start)
         stage_s = work.stage_s
         count_stages(stage_s, kind)

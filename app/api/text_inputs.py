@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from app.api.json_body import parse_json, refuse_long_names, refuse_unknown_names
-from app.api.media_type import is_json
+from app.api.media_type import is_json, media_type_of
 from app.api.options import read_options, read_query, validate
 from app.api.schemas import EmbedTextBody, VectorOptions
 from app.errors import (
@@ -46,7 +46,7 @@ class TextInput:
 
 async def read_texts(request: Request, limits: TextLimits) -> TextInput:
     """Read a request of either form; raises an `InvalidRequestError`."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     body = await request.body()
     query = read_query(request.scope["query_string"])
     if is_json(media_type):
@@ -63,6 +63,8 @@ async def read_texts(request: Request, limits: TextLimits) -> TextInput:
             "for JSON, send Content-Type: application/json; for a text that looks like it, "
             "Content-Type: text/plain"
         )
+    if not media_type and not body:
+        raise NoTextsError(f"the request holds no text; send {_EXAMPLE}", param="texts")
     _check_charset(request.headers.get("content-type", ""))
     text = _decode(body)
     check_texts([text], limits)

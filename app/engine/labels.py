@@ -30,15 +30,15 @@ class RecentLabels:
         self._by_key: OrderedDict[bytes, LabelVectors] = OrderedDict()
         self._labels = 0
 
-    def find(self, prompts: Sequence[str], counts: Sequence[int]) -> LabelVectors | None:
-        """Return a set that is known, and know it for longer."""
-        labels = self._by_key.get(key := _key(prompts, counts))
+    def find(self, key: bytes) -> LabelVectors | None:
+        """Return a set that is known by its `label_key`, and know it for longer."""
+        labels = self._by_key.get(key)
         if labels is not None:
             self._by_key.move_to_end(key)
         return labels
 
     def keep(
-        self, prompts: Sequence[str], counts: Sequence[int], embedded: Sequence[EmbeddedText]
+        self, key: bytes, counts: Sequence[int], embedded: Sequence[EmbeddedText]
     ) -> LabelVectors:
         """Average the prompts of each label, of which it has `counts`; remember and return it."""
         labels = LabelVectors(
@@ -47,7 +47,7 @@ class RecentLabels:
             truncated=any(prompt.truncated for prompt in embedded),
         )
         self._labels += len(counts)
-        if self._by_key.setdefault(_key(prompts, counts), labels) is not labels:
+        if self._by_key.setdefault(key, labels) is not labels:
             self._labels -= len(counts)  # of another request, meanwhile
         while self._labels > _REMEMBERED_LABELS:
             _, oldest = self._by_key.popitem(last=False)
@@ -55,6 +55,6 @@ class RecentLabels:
         return labels
 
 
-def _key(prompts: Sequence[str], counts: Sequence[int]) -> bytes:
+def label_key(prompts: Sequence[str], counts: Sequence[int]) -> bytes:
     """Stand for prompts by a digest: they may have megabytes."""
     return sha256(orjson.dumps([prompts, counts])).digest()

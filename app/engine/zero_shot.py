@@ -61,18 +61,22 @@ def average_prompts(vectors: Sequence[Float32Array], counts: Sequence[int]) -> F
 
 
 def rank_labels(
-    pooled: Float32Array, labels: Float64Array, scoring: Scoring, logits: Logits | None
+    pooled: Float32Array,
+    labels: Float64Array,
+    scoring: Scoring,
+    logits: Logits | None,
+    count: int | None = None,
 ) -> list[ScoredLabel]:
     """Score the labels of one image, best first; `logits` may be None for cosines.
 
-    (dim,) and (labels, dim) of length 1 -> labels.
+    (dim,) and (labels, dim) of length 1 -> the first `count` labels, by default all.
     """
     cosines = labels @ unit_vector(pooled)
     scores = cosines
     if scoring != "cosine" and logits is not None:
         scores = _sigmoid(logits(cosines)) if scoring == "sigmoid" else _softmax(logits(cosines))
     # By the cosines: scores rise with them, but may be equal where these are not.
-    order = np.argsort(-cosines, kind="stable")
+    order = np.argsort(-cosines, kind="stable")[:count]
     ranked = (order.tolist(), scores[order].tolist(), cosines[order].tolist())
     return [ScoredLabel(*label) for label in zip(*ranked, strict=True)]
 

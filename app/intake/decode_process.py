@@ -93,7 +93,7 @@ class DecodeProcess:
         self._starting = threading.Lock()  # not while it is closed
         self._decoding = threading.Lock()
         self.broken = False
-        """Whether the latest processes did not even start."""
+        """Whether the latest processes did not even start, or could not be made."""
         self.child = DecodeChild(self._arguments)
         """The process of this moment."""
 
@@ -182,6 +182,7 @@ class DecodeProcess:
             try:
                 self.child = DecodeChild(self._arguments)
             except OSError as error:
+                self.broken = True
                 _log.error("a decoding process cannot be started", error=error.strerror)
                 raise InternalError("images cannot be decoded") from None
 

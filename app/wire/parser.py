@@ -52,12 +52,14 @@ class Parser(h11.Connection):
         return event
 
     def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
-        """Write an event; an answer to a chunked body that has not ended is the last.
+        """Write an event; an answer before the end of some bodies is the last.
 
-        Else the rest of a body that nobody will use would have to be parsed, to find its end.
+        A chunked one would have to be parsed to find its end, though nobody will use it. And one
+        that its sender has offered but not begun may never come: RFC 9110, section 10.1.1.
         """
-        unread = self._is_chunked and self.their_state is h11.SEND_BODY
-        if unread and isinstance(event, h11.Response) and _CLOSE not in list(event.headers):
+        is_offered = self.they_are_waiting_for_100_continue
+        is_uncertain = self.their_state is h11.SEND_BODY and (self._is_chunked or is_offered)
+        if is_uncertain and isinstance(event, h11.Response) and _CLOSE not in list(event.headers):
             headers = [*event.headers, _CLOSE]
             event = h11.Response(
                 status_code=event.status_code, headers=headers, reason=event.reason

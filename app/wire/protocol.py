@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.api.answers import answer_error
-from app.api.record import find_record
+from app.api.record import find_record, keep_record
 from app.errors import DrainingError, HeadTooLargeError, MalformedRequestError, ServiceError
 from app.wire.line import Line
 from app.wire.parse_budget import ParseBudget
@@ -158,20 +158,25 @@ class HttpProtocol(H11Protocol):
 
     def _answer(self, error: ServiceError) -> None:
         """Write an error in the contract's shape, with the headers that all answers have."""
-        record = find_record(self.scope if self._serving else {})
-        request_id = record.request_id
+        serving = self._serving
+        scope = cast("dict[str, Any]", self.scope) if serving else {}
+        record = find_record(scope)
+        keep_record(scope, record)  # where the application has not begun to
+        record.status = error.status
         answer = answer_error(error, record)
         headers = {
             **dict(self.server_state.default_headers),
             **dict(answer.raw_headers),
             b"connection": b"close",
             b"x-content-type-options": b"nosniff",
-            b"x-request-id": request_id.encode(),
+            b"x-request-id": record.request_id.encode(),
         }
         status_line = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()
         lines = b"".join(b"%s: %s\r\n" % header for header in headers.items())
         self._line.write(status_line + lines + b"\r\n" + bytes(answer.body))
-        _log.info("request refused", status=error.status, code=error.code, request_id=request_id)
+        if not serving:  # else it has its line when the application has heard of its end
+            refused = {"status": error.status, "code": error.code, "request_id": record.request_id}
+            _log.info("request refused", **refused)
 
     @property
     def _serving(self) -> RequestResponseCycle | None:

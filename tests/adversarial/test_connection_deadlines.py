@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from starlette.requests import Request
+from structlog.testing import capture_logs
 
 from app.settings import Settings
 from tests.adversarial.raw_client import WAIT_S, RawClient, connect, head
 from tests.app.answers import check_error, post_images
+from tests.app.api.test_metrics import grown, scrape
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.images import plain_png
 from tests.app.service_server import ServiceServer, run_service
@@ -216,6 +218,23 @@ def test_time_in_which_no_body_is_asked_for_does_not_count(late_reader: ServiceS
         client.send(b"abc")
 
         assert client.read_answer("POST").text == "3"
+
+
+def test_what_the_server_answers_is_counted_and_logged_as_no_departure(
+    service: ServiceServer,
+) -> None:
+    before = scrape(service)
+    with capture_logs() as lines, connect(service.port) as (client,):
+        half_a_body(client)
+        check_timed_out(client)
+    after = scrape(service)
+
+    told = [(line["event"], line["status"]) for line in lines if line["log_level"] == "info"]
+    assert told == [("request", 408)]
+    counted = "http_server_request_duration_seconds_count"
+    labels = {"http_request_method": "POST", "http_route": "/embed"}
+    assert grown(before, after, counted, http_response_status_code="408", **labels) == 1
+    assert grown(before, after, "siglip_requests_cancelled_total") == 0
 
 
 def test_good_clients_do_not_notice_many_bad_ones(service: ServiceServer) -> None:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,10 +17,10 @@ from app.api.adapters.adapter import Adapter
 from app.api.answer_schemas import error_responses
 from app.api.context import ApiContext, get_context
 from app.api.description import ANSWER_HEADERS, HEADER_PARAMETERS
-from app.api.door import Admitted, enter, read_head
+from app.api.door import enter, read_json_head
 from app.api.health import livez, readyz
 from app.api.json_body import parse_json, refuse_unknown_names
-from app.api.media_type import is_json
+from app.api.media_type import is_json, media_type_of
 from app.api.options import check_options, read_query, validate
 from app.api.render import Answer, cast_pooled, estimate_answer_bytes
 from app.api.schemas import EXAMPLE_IMAGES, EmbedOptions
@@ -30,7 +29,6 @@ from app.api.text_inputs import check_texts
 from app.engine.mixed import EmbeddedMixed, embed_mixed
 from app.engine.service import EmbeddedImage
 from app.errors import (
-    NotAcceptableError,
     TooManyImagesError,
     TooManyTextsError,
     UnsupportedMediaTypeError,
@@ -120,7 +118,7 @@ async def meta(request: Request) -> dict[str, Any]:
 )
 async def vectorize(request: Request) -> Response:
     """Embed the texts and images of one object of Weaviate's; either list may be absent."""
-    service, form, timeout_s = enter(request, _admit)
+    service, form, timeout_s = enter(request, read_json_head)
     context = get_context(request)
     texts, images = await _read_lists(request, context)
     if texts:
@@ -145,17 +143,9 @@ async def vectorize(request: Request) -> Response:
     )
 
 
-def _admit(headers: Headers, context: ApiContext) -> Admitted:
-    """Admit a request: whether there is room depends on what it holds."""
-    admitted = read_head(headers, context)
-    if admitted.form != "json":
-        raise NotAcceptableError("vectors are JSON here; accept application/json")
-    return admitted
-
-
 async def _read_lists(request: Request, context: ApiContext) -> tuple[list[str], list[str]]:
     """Read texts and images; raises an `InvalidRequestError`."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     if media_type and not is_json(media_type):
         raise UnsupportedMediaTypeError("send JSON, as application/json")
     refuse_unknown_names((name for name, _ in read_query(request.scope["query_string"])), [])
@@ -197,4 +187,4 @@ def _word_error(error: Mapping[str, Any]) -> dict[str, Any]:
     return {"error": error["message"]}
 
 
-ADAPTER = Adapter(router, _word_error, {"/vectorize": _admit})
+ADAPTER = Adapter(router, _word_error, {"/vectorize": read_json_head})

@@ -1,5 +1,6 @@
 """POST /classify through a real socket: forms, labels, scores, refusals."""
 
+import asyncio
 import base64
 import json
 import math
@@ -10,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.engine.zero_shot import ScoredLabel, rank_labels
 from app.settings import Settings
 from tests.app.answers import check_error
 from tests.app.fake_embedder import SPACE, FakeEmbedder, Headless, expected_pooled
@@ -337,6 +339,24 @@ def test_an_answer_of_too_many_labels_is_refused_before_any_work() -> None:
     refused(answer, 413, "response_too_large", None)
     assert len(labels_of(shortened)) == 5
     assert len(embedder.computed) == 1
+
+
+@pytest.mark.parametrize(("labels", "where"), [(1, "loop"), (1_000, "thread")])
+def test_many_labels_are_ranked_in_a_thread_though_few_are_told(
+    service: ServiceServer, monkeypatch: pytest.MonkeyPatch, labels: int, where: str
+) -> None:
+    ranked_in = []
+
+    def rank(*arguments: Any) -> list[ScoredLabel]:
+        ranked_in.append("loop" if asyncio._get_running_loop() else "thread")
+        return rank_labels(*arguments)
+
+    monkeypatch.setattr("app.api.classify.rank_labels", rank)
+    words = [f"word {number}" for number in range(labels)]
+    answer = post(service, {"labels": words, "top_k": 1, "images": [GREY, GREY]})
+
+    assert len(labels_of(answer)) == 1
+    assert ranked_in == [where, where]
 
 
 def test_scores_are_json_only(service: ServiceServer) -> None:

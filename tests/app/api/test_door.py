@@ -74,6 +74,19 @@ def test_no_other_route_takes_work() -> None:
     assert taking == sorted(ROUTES)
 
 
+def test_what_a_service_never_does_is_told_before_that_it_is_busy() -> None:
+    fake = FakeEmbedder()
+    with run_service(Settings(queue_images=1), fake) as service, ThreadPoolExecutor(1) as pool:
+        fake.gate.clear()
+        held = pool.submit(post_images, service.client, "raw", [PNG])
+        fake.wait_until_entered()
+        answer = service.client.post("/classify", content=PNG)
+        fake.gate.set()
+        assert held.result(WAIT_S).status_code == 200
+
+    check_error(answer, 400, "text_disabled")
+
+
 @pytest.mark.parametrize("path", IMAGE_ROUTES)
 def test_for_want_of_room_a_request_is_refused_at_the_door(path: str) -> None:
     with full() as service:
@@ -133,6 +146,27 @@ def test_a_refusal_is_logged_and_counted_under_its_route() -> None:
         "http_response_status_code": "400",
     }
     assert grown(before, after, "http_server_request_duration_seconds_count", **counted) == 1
+
+
+def test_a_refusal_of_the_guard_has_its_route() -> None:
+    with (
+        capture_logs() as lines,
+        run_service(Settings(api_keys=ApiKeys.of(b"hush")), FakeEmbedder()) as service,
+    ):
+        check_error(service.client.post("/embed", content=PNG), 401, "invalid_api_key")
+
+    assert [one["route"] for one in lines if one["event"] == "request"] == ["/embed"]
+
+
+def test_a_body_that_is_offered_to_a_full_service_ends_the_connection() -> None:
+    """Its sender may keep it to itself, and send the next request where the body would be."""
+    with full() as service, connect(service.port) as (client,):
+        client.send(head(f"Content-Length: {len(PNG)}", "Expect: 100-continue"))
+        answer = client.read_answer()
+
+        check_error(answer, 429, "queue_full")
+        assert answer.headers["connection"] == "close"
+        assert client.read_to_the_end() == b""
 
 
 def test_a_page_of_an_allowed_origin_can_read_a_refusal() -> None:

@@ -79,6 +79,10 @@ def test_an_empty_text_is_a_text(service: ServiceServer) -> None:
     assert answer.json()["usage"] == {"texts": 1, "tokens": 0}
 
 
+def test_nothing_at_all_is_no_text(service: ServiceServer) -> None:
+    refused(service.client.post("/embed/text"), 400, "no_texts")
+
+
 def test_one_text_may_be_given_as_text(service: ServiceServer) -> None:
     one, listed = post(service, {"text": "ant"}), post(service, {"texts": ["ant"]})
     assert one.json()["data"] == listed.json()["data"]

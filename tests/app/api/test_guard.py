@@ -215,12 +215,14 @@ def test_a_length_that_is_no_number_is_the_callers_fault(
 
 
 def test_a_fault_of_the_service_is_a_500_without_its_cause() -> None:
-    with run_service(Settings(), FakeEmbedder()) as service:
+    page = "https://page.example"
+    with run_service(Settings(cors_origins=frozenset({page})), FakeEmbedder()) as service:
         service.app.state.context = None  # whatever breaks, breaks inside the route
-        answer = post_images(service.client, "raw", [PNG])
+        answer = post_images(service.client, "raw", [PNG], headers={"Origin": page})
 
     error = check_error(answer, 500, "internal")
     assert error["message"] == "an internal error"
+    assert answer.headers["access-control-allow-origin"] == page
 
 
 def test_a_request_after_a_refused_one_is_answered(server: ServiceServer) -> None:

@@ -1,8 +1,10 @@
 """Decoding in a process of its own: the same pixels, and whatever happens to it stays there."""
 
+import errno
 import os
 import platform
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -320,6 +322,23 @@ def test_a_process_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert decode(process, plain_png((1, 2, 3))).format == "PNG"
     assert not process.broken
     process.close()
+
+
+def test_a_process_that_cannot_be_made_is_told(
+    process: DecodeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    process.child.end()
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(InternalError):
+        decode(process, plain_png((1, 2, 3)))
+    assert process.broken
+
+    monkeypatch.undo()
+    assert decode(process, plain_png((1, 2, 3))).format == "PNG"
+    assert not process.broken
 
 
 def test_no_secret_is_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
