@@ -1,0 +1,46 @@
+"""What becomes of the text side of checkpoints that are somewhat unusual."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from app.engine.embedder import load_embedder, load_text_embedder
+from app.engine.protocol import NoTexts, TextEmbedder
+from tests.text_reference import write_full_checkpoint
+from tests.tokenizer_files import write_siglip_tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint of two tiny towers with a tokenizer."""
+    write_full_checkpoint(tmp_path, vocab_size=400)
+    write_siglip_tokenizer(tmp_path)
+    return tmp_path
+
+
+def load_texts(folder: Path, dtype: str = "float32") -> TextEmbedder:
+    images = load_embedder(str(folder), "cpu", "float32").info
+    texts = load_text_embedder(images, "cpu", dtype)
+    assert not isinstance(texts, NoTexts)
+    return texts
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def write_weights(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    save_file(dict(tensors), folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(False, "float32"), (True, "bfloat16")])
+def test_beside_int8_images_texts_have_the_dtype_that_the_processor_computes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, native: bool, dtype: str
+) -> None:
+    capabilities = {"avx512_vnni": True, "avx512_bf16": native}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    assert load_texts(folder, "int8").info.dtype == dtype
