@@ -20,6 +20,7 @@ _OUT_OF_MEMORY_WORDS = (
     "can't allocate memory",  # the CPU's allocator
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # what cublasCreate says on a card that is nearly full
 )
 
 
