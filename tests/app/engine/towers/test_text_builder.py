@@ -44,3 +44,13 @@ def test_beside_int8_images_texts_have_the_dtype_that_the_processor_computes(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
 
     assert load_texts(folder, "int8").info.dtype == dtype
+
+
+def test_a_checkpoint_in_float64_has_the_vectors_of_one_in_float32(folder: Path) -> None:
+    expected = load_texts(folder)
+    write_weights(folder, {name: weight.double() for name, weight in read_weights(folder).items()})
+
+    texts = load_texts(folder)
+
+    ids = [one.input_ids for one in texts.tokenize(["a red bicycle", ""])]
+    torch.testing.assert_close(texts.begin(ids)().pooled, expected.begin(ids)().pooled)
