@@ -54,3 +54,27 @@ def test_a_checkpoint_in_float64_has_the_vectors_of_one_in_float32(folder: Path)
 
     ids = [one.input_ids for one in texts.tokenize(["a red bicycle", ""])]
     torch.testing.assert_close(texts.begin(ids)().pooled, expected.begin(ids)().pooled)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_logits_are_found_beside_the_towers_in_any_shape(
+    folder: Path, prefix: str, shape: tuple[int, ...]
+) -> None:
+    tensors = read_weights(folder)
+    for name in ("logit_scale", "logit_bias"):
+        tensors[name] = tensors[name].reshape(shape)
+    write_weights(folder, {prefix + name: tensor for name, tensor in tensors.items()})
+
+    info = load_texts(folder).info
+
+    assert info.logit_scale == pytest.approx(tensors["logit_scale"].item())
+    assert info.logit_bias == pytest.approx(tensors["logit_bias"].item())
+
+
+def test_logits_that_do_not_fit_cost_no_texts(folder: Path) -> None:
+    write_weights(folder, read_weights(folder) | {"logit_bias": torch.ones(2)})
+
+    info = load_texts(folder).info
+
+    assert (info.logit_scale, info.logit_bias) == (None, None)
