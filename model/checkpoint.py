@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,11 +48,6 @@ class Checkpoint:
         with self._open() as opened:
             return tower.are_in(opened)
 
-    def has_tensors(self, names: Iterable[str]) -> bool:
-        """Tell whether the files hold all tensors of such full names, without reading any."""
-        with self._open() as opened:
-            return opened.keys() >= set(names)
-
     def read_tower(
         self, tower: TowerKeys, shapes: Mapping[str, torch.Size]
     ) -> dict[str, torch.Tensor]:
@@ -71,6 +67,20 @@ class Checkpoint:
         """Map what stands beside the towers, by its full name; errors as `read_tower`."""
         with self._open() as opened:
             return _read_checked(opened, {name: name for name in shapes if name in opened}, shapes)
+
+    def read_numbers(self, tower: TowerKeys, names: Iterable[str]) -> dict[str, float]:
+        """Read tensors of one element, of any shape, that stand beside a tower; by their name.
+
+        Those that are not there, or have more elements, are left out.
+        """
+        with self._open() as opened:
+            prefix = tower.prefix(opened)
+            found = {name: opened[prefix + name].file for name in names if prefix + name in opened}
+            return {
+                name: float(file.get_tensor(prefix + name))
+                for name, file in found.items()
+                if prod(file.get_slice(prefix + name).get_shape()) == 1
+            }
 
     def open_rows(self, tower: TowerKeys, name: str) -> TensorRows:
         """Give the rows of one tensor of a tower, none of them in memory.

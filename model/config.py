@@ -30,6 +30,12 @@ class VisionTowerConfig(EncoderConfig):
     patch_size: int = 16
     vision_use_head: bool = True
 
+    def __post_init__(self) -> None:
+        """Check also that images have the channels that the processors give them."""
+        super().__post_init__()
+        if self.num_channels != 3:
+            raise ConfigError(f"num_channels cannot be {self.num_channels}: images are RGB")
+
     @classmethod
     def _read_value(cls, name: str, value: Any) -> Any:
         """Accept transformers' two-element form of a side when both agree."""

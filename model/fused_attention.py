@@ -24,10 +24,13 @@ give fewer tokens: the last ones."""
 def pick_attention(device: torch.device, dtype: torch.dtype, *, compilable: bool = False) -> Attend:
     """Return the fastest attention; `dtype` is that of the queries, keys and values.
 
-    On the CPU in bfloat16 PyTorch's own is the fastest where it multiplies tiles, by AMX.
+    On the CPU in bfloat16 PyTorch's own is the fastest where it multiplies tiles, by AMX, and where
+    the processor has no instruction for products in bfloat16.
     """
     in_bfloat16 = device.type == "cpu" and dtype == torch.bfloat16 and not compilable
-    return attend_one_by_one if in_bfloat16 and not multiplies_tiles() else attend_together
+    if in_bfloat16 and _multiplies_bfloat16() and not multiplies_tiles():
+        return attend_one_by_one
+    return attend_together
 
 
 def multiplies_tiles() -> bool:
@@ -35,6 +38,10 @@ def multiplies_tiles() -> bool:
     return torch.cpu._is_amx_tile_supported() and (
         torch.backends.cpu.get_cpu_capability() == "AVX512"
     )
+
+
+def _multiplies_bfloat16() -> bool:
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def attend_together(

@@ -33,7 +33,7 @@ def pick_packed_attention(
 
 
 class AttentionByLength:
-    """Flash attention that is told where one image ends, so that there is neither padding nor mask.
+    """Variable-length (varlen) flash attention: told where images end, without padding or mask.
 
     For float16 and bfloat16 on CUDA devices of compute capability 8.0 or more.
     """

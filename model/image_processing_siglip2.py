@@ -50,8 +50,12 @@ class Siglip2ImageProcessor(BaseImageProcessor):
         )
 
     def normalize(self, patches: torch.Tensor) -> torch.Tensor:
-        """Rescale and normalise: uint8 (patches, patch * patch * 3) -> the same in float32."""
-        mean, std = torch.tensor(self.image_mean), torch.tensor(self.image_std)
+        """Rescale and normalise on the tensor's device.
+
+        uint8 (patches, patch * patch * 3) -> the same in float32.
+        """
+        mean = torch.tensor(self.image_mean, device=patches.device)
+        std = torch.tensor(self.image_std, device=patches.device)
         values = patches.float().view(len(patches), -1, 3) * self.rescale_factor
         return ((values - mean) / std).flatten(1)
 

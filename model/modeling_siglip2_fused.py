@@ -23,7 +23,7 @@ from model.packing import Packing
 class FusedSiglip2Transformer(nn.Module):
     """Image normalisation and a `Siglip2VisionTransformer` for inference.
 
-    `consume` is as `FusedEncoder` has it.
+    `consume` is as `FusedEncoder` has it, `attention` as `FusedVisionTransformer` does.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class FusedSiglip2Transformer(nn.Module):
         assert isinstance(layer, FusedEncoderLayer)  # noqa: S101 # for the type checker
         head_dim = tower.post_layernorm.normalized_shape[0] // layer.num_heads
         attend = pick_attention(device, dtype)
+        self.attention = "one_by_one" if device.type == "cpu" else "together"
         self.attend_packed = pick_packed_attention(device, dtype, head_dim, attend)
         self.head = FusedPoolingHead(tower.head, device) if tower.head else None
 

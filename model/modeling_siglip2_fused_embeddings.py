@@ -34,7 +34,15 @@ class FusedSiglip2Embeddings(nn.Module):
         self.position_embedding = nn.Buffer(
             embeddings.position_embedding.weight.detach().to(device, torch.float32, copy=True)
         )
-        self._positions = lru_cache(_REMEMBERED_GRIDS)(self._resize_positions)
+        # Around the table and not around a method: that would be a cycle, in which the weights wait
+        # for the garbage collector.
+        table = self.position_embedding
+
+        @lru_cache(_REMEMBERED_GRIDS)
+        def positions(grid: tuple[int, int]) -> torch.Tensor:
+            return resize_positions(table, grid).to(dtype)
+
+        self._positions = positions
 
     def forward(
         self, patches: torch.Tensor, spatial_shapes: Sequence[tuple[int, int]]
@@ -42,6 +50,3 @@ class FusedSiglip2Embeddings(nn.Module):
         """Embed packed patches: uint8 (patches, patch * patch * channels) -> (patches, hidden)."""
         positions = torch.cat([self._positions(grid) for grid in spatial_shapes])
         return self.patch_embedding(patches.to(self.dtype).sub_(CENTRE)) + positions
-
-    def _resize_positions(self, grid: tuple[int, int]) -> torch.Tensor:
-        return resize_positions(self.position_embedding, grid).to(self.dtype)

@@ -32,7 +32,8 @@ class Siglip2VisionTransformer(nn.Module):
     ) -> BaseModelOutputWithPooling:
         """Encode patches: (batch, max_length, patch * patch * channels) -> patch, pooled vectors.
 
-        Rows of padding come out as something without meaning.
+        They are (batch, max_length, hidden), where rows of padding mean nothing, and
+        (batch, hidden), the latter None without head.
         """
         hidden_states = self.embeddings(pixel_values, spatial_shapes)
         check_shape("pixel_attention_mask", pixel_attention_mask, *pixel_values.shape[:2])

@@ -19,8 +19,6 @@ from model.tower_keys import TEXT_KEYS, VISION_KEYS
 
 FullConfig = TypeVar("FullConfig", bound=DualEncoderConfig)
 
-_LOGITS = MappingProxyType({name: torch.Size([1]) for name in ("logit_scale", "logit_bias")})
-
 
 class SiglipOutput(NamedTuple):
     """What a model of two towers returns; the field names are the reference's."""
@@ -140,14 +138,15 @@ class Siglip2Model(DualEncoderModel[Siglip2Config]):
 
 
 def read_logit_parameters(checkpoint: Checkpoint) -> LogitParameters | None:
-    """Read what turns cosines into logits, or None where a checkpoint has no such tensors.
+    """Read what turns cosines into logits: `logit_scale` and `logit_bias` beside the text tower.
 
-    Raises `CheckpointError` for tensors of another shape or an unknown dtype.
+    None where a checkpoint lacks one of them, or has more than one number for it: vectors do
+    without them.
     """
-    if not checkpoint.has_tensors(_LOGITS):
+    numbers = checkpoint.read_numbers(TEXT_KEYS, ("logit_scale", "logit_bias"))
+    if len(numbers) < 2:
         return None
-    tensors = checkpoint.read_tensors(_LOGITS)
-    return LogitParameters(float(tensors["logit_scale"]), float(tensors["logit_bias"]))
+    return LogitParameters(numbers["logit_scale"], numbers["logit_bias"])
 
 
 def _normalize(outputs: BaseModelOutputWithPooling) -> torch.Tensor:

@@ -37,7 +37,8 @@ class SiglipTextEmbeddings(nn.Module):
             max_positions=self.position_embedding.num_embeddings,
         )
         positions = self.position_embedding.weight[: input_ids.shape[1]]
-        return self.token_embedding(input_ids.long()) + positions
+        # The table alone may be of another dtype: it is large, and only looked up.
+        return self.token_embedding(input_ids.long()).to(positions.dtype) + positions
 
 
 def _table(rows: int, width: int) -> nn.Embedding:

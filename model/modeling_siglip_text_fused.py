@@ -20,34 +20,26 @@ from model.tensor_rows import TensorRows
 class FusedTextTransformer(nn.Module):
     """A `SiglipTextTransformer` for inference; the projection is in float32.
 
-    `dtype`, `compilable` and `consume` are as `FusedEncoder` has them. `token_table` is the table
-    as it lies in the checkpoint's file, see `open_token_table`: on the CPU nothing of it comes into
-    memory then. What can be compiled, or runs elsewhere, takes the tower's own.
+    `dtype` and `consume` are as `FusedEncoder` has them. `token_table` is the table as it lies in
+    the checkpoint's file, see `open_token_table`: on the CPU nothing of it comes into memory then.
+    Other devices take the tower's own.
     """
 
-    def __init__(  # of what, how, and at what cost
+    def __init__(
         self,
         tower: SiglipTextTransformer,
         device: torch.device,
         dtype: torch.dtype,
         *,
-        compilable: bool = False,
         consume: bool = False,
         token_table: TensorRows | None = None,
     ) -> None:
         super().__init__()
         between = dtype_between_linears(dtype)
         self.attend = attend_together
-        self.embeddings = FusedTextEmbeddings(
-            tower.embeddings, device, between, None if compilable else token_table
-        )
+        self.embeddings = FusedTextEmbeddings(tower.embeddings, device, between, token_table)
         self.encoder = FusedEncoder(
-            tower.encoder.layers,
-            tower.final_layer_norm,
-            device,
-            dtype,
-            compilable=compilable,
-            consume=consume,
+            tower.encoder.layers, tower.final_layer_norm, device, dtype, consume=consume
         )
         self.head = copy_to(tower.head, device, torch.float32)
 

@@ -24,7 +24,8 @@ from model.modeling_siglip_vision_transformer import (
 class FusedVisionTransformer(nn.Module):
     """Image normalisation and a `SiglipVisionTransformer` for inference, native size only.
 
-    `dtype`, `compilable` and `consume` are as `FusedEncoder` has them.
+    `dtype`, `compilable` and `consume` are as `FusedEncoder` has them. `attention` is how the
+    images of a batch attend, together or one_by_one.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class FusedVisionTransformer(nn.Module):
         super().__init__()
         between = dtype_between_linears(dtype)
         self.attend = pick_attention(device, between, compilable=compilable)
+        self.attention = self.attend.__name__.removeprefix("attend_")
         self.embeddings = FusedVisionEmbeddings(
             tower.embeddings, processor, device, between, compilable=compilable
         )
@@ -54,7 +56,10 @@ class FusedVisionTransformer(nn.Module):
         self.head = FusedPoolingHead(tower.head, device) if tower.head is not None else None
 
     def forward(self, pixels: torch.Tensor) -> BaseModelOutputWithPooling:
-        """Encode images: uint8 (batch, height, width, channels) -> patch and pooled vectors."""
+        """Encode images: uint8 (batch, height, width, channels) -> patch and pooled vectors.
+
+        They are (batch, patches, hidden) and float32 (batch, hidden), the latter None without head.
+        """
         hidden_states = self.encoder(self.embeddings(pixels), self.attend)
         pooled = self.head(hidden_states) if self.head is not None else None
         return BaseModelOutputWithPooling(hidden_states, pooled)

@@ -16,6 +16,7 @@ class FusedPoolingHead(nn.Module):
     law; the key bias shifts all scores of a head alike and drops out of the softmax.
     """
 
+    @torch.no_grad()  # else the buffers would ask for gradients
     def __init__(self, head: SiglipMultiheadAttentionPoolingHead, device: torch.device) -> None:
         super().__init__()
         attention = head.attention

@@ -37,7 +37,10 @@ class SiglipVisionTransformer(nn.Module):
     def forward(
         self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False
     ) -> BaseModelOutputWithPooling:
-        """Encode images: (batch, channels, height, width) -> patch and pooled vectors."""
+        """Encode images: (batch, channels, height, width) -> patch and pooled vectors.
+
+        They are (batch, patches, hidden) and (batch, hidden), the latter None without head.
+        """
         hidden_states = self.embeddings(
             pixel_values, interpolate_pos_encoding=interpolate_pos_encoding
         )

@@ -21,7 +21,10 @@ class Packing:
         self._rows = _move(rows, device)
 
     def starts(self) -> torch.Tensor:
-        """Return where each image begins, and where the last one ends: int32 (images + 1,)."""
+        """Return where each image begins, and where the last one ends: int32 (images + 1,).
+
+        Attention of variable length calls it cu_seqlens.
+        """
         ends = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32)
         return _move(ends, self._device)
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ class BaseTokenizer(ABC):
     Every row has the full length: the towers were trained on padded texts without a mask, so less
     padding means other vectors. `sha256` is that of the file the tokenizer was read from.
     """
+
+    tokenizer_class: ClassVar[str]
+    """The reference class of the same ids; stored ids of text spaces depend on it."""
 
     max_length: int
     vocab_size: int | None  # of the token table; None where it is not known

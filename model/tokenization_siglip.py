@@ -23,6 +23,8 @@ class SiglipTokenizer(BaseTokenizer):
     space. What spells a special token is text like any other.
     """
 
+    tokenizer_class = "SiglipTokenizer"
+
     def __init__(
         self,
         vocab_file: Path,

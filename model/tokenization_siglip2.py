@@ -27,6 +27,8 @@ class Siglip2Tokenizer(BaseTokenizer):
     are not special, such as those of several line ends, are found as the reference finds them.
     """
 
+    tokenizer_class = "Siglip2Tokenizer"
+
     def __init__(
         self,
         tokenizer_file: Path,

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint_folder import find_checkpoint_folder, read_json_if_any
-from model.errors import CheckpointError
+from model.config_siglip_text import SiglipTextConfig
+from model.errors import CheckpointError, ConfigError
 from model.tokenization_base import BaseTokenizer
 
 _SIGLIP_FILE = "spiece.model"
 _SIGLIP2_FILE = "tokenizer.json"
 _SIGLIP2_CLASSES = ("Gemma", "Siglip2")
-
-# What a config.json leaves out, as the reference fills it in.
-_MAX_POSITIONS = 64
-_VOCAB_SIZE = 32000
-_LARGEST_COUNT = 2**24
 
 
 def load_tokenizer(name_or_path: str | PathLike[str], revision: str | None = None) -> BaseTokenizer:
@@ -82,26 +78,15 @@ def _choose_file(folder: Path, config: Mapping[str, Any], options: Mapping[str, 
     return _SIGLIP_FILE if _SIGLIP_FILE in present else _SIGLIP2_FILE
 
 
-def _read_sizes(config: Mapping[str, Any] | None, folder: Path) -> tuple[int, int | None]:
-    """Return the tokens of a text, and the rows of the token table where there is one.
-
-    A text tower that was saved alone has them at the top.
-    """
+def _read_sizes(config: dict[str, Any] | None, folder: Path) -> tuple[int, int | None]:
+    """Return the tokens of a text, and the rows of the token table where there is one."""
     if config is None:
-        return _MAX_POSITIONS, None
-    given = config.get("text_config", config)
-    given = {} if given is None else given
-    if not isinstance(given, dict):
-        raise CheckpointError(f"{folder / 'config.json'}: text_config is no JSON object")
-    max_length = _read_count(given, "max_position_embeddings", _MAX_POSITIONS, folder)
-    return max_length, _read_count(given, "vocab_size", _VOCAB_SIZE, folder)
-
-
-def _read_count(given: Mapping[str, Any], name: str, default: int, folder: Path) -> int:
-    value = given.get(name, default)
-    if type(value) is not int or not 1 <= value <= _LARGEST_COUNT:
-        raise CheckpointError(f"{folder / 'config.json'}: {name} is no number of tokens")
-    return value
+        return SiglipTextConfig.max_position_embeddings, None
+    try:
+        tower = SiglipTextConfig.from_dict(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    return tower.max_position_embeddings, tower.vocab_size
 
 
 def _read_flag(options: Mapping[str, Any], name: str, folder: Path) -> bool:

@@ -44,9 +44,14 @@ class TowerKeys:
         keys = list(keys)
         return bool(self._match_nested(keys)) or any(key.startswith(self.flat) for key in keys)
 
+    def prefix(self, keys: Iterable[str]) -> str:
+        """Return what comes before the tower's name, and so before names beside it."""
+        nested = self._match_nested(list(keys))
+        return nested[0]["outer"] if nested else ""
+
     def _match_nested(self, keys: list[str]) -> list[re.Match[str]]:
         for name in self.names:
-            nested = re.compile(rf"(?P<prefix>(?:.*\.)?{name}\.)(?P<name>.+)")
+            nested = re.compile(rf"(?P<prefix>(?P<outer>(?:.*\.)?){name}\.)(?P<name>.+)")
             matches = [match for key in keys if (match := nested.fullmatch(key))]
             if matches:
                 return matches

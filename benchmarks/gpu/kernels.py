@@ -1,6 +1,5 @@
 """Stage 6: one way against another: GELU in the product, attention's kernels, a compiled tower."""
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 
@@ -8,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from app.engine.towers.device import configure_device
 from benchmarks.gpu.clocks import event_ms, time_call
-from benchmarks.gpu.material import build_forward
+from benchmarks.gpu.material import build_forward, has_compiler
 from benchmarks.gpu.stage import Plan, Results
-from benchmarks.gpu.sustained import measure_transformers
 from benchmarks.report import Row
 from model import SiglipVisionConfig
 
@@ -25,6 +24,7 @@ _BACKENDS = (
 
 def measure(plan: Plan, results: Results) -> None:
     """Compare each pair on the shapes of the model at a large batch."""
+    configure_device(plan.torch_device)
     batch = plan.batches[len(plan.batches) // 2]
     for shape, images in ((plan.shape, batch), (plan.large_shape, plan.large_batches[0])):
         config = SiglipVisionConfig.from_shape(shape)
@@ -91,14 +91,13 @@ def _compare_attention(plan: Plan, results: Results, shape: str, batch: int) -> 
 
 
 def _compare_compiled(plan: Plan, results: Results, batch: int) -> None:
-    if not (shutil.which("gcc") or shutil.which("cc")) or not plan.on_cuda:
+    if not has_compiler(plan):
         results.skip("torch.compile", "it takes a CUDA device and a C compiler")
         return
     with results.table(f"the tower alone, {plan.shape}, batch {batch}") as add:
         for name, compiled in (("as it is", False), ("torch.compile", True)):
             with results.attempt(f"the tower, {name}"):
                 add(_row(plan, name, build_forward(plan, plan.shape, batch, compilable=compiled)))
-    measure_transformers(plan, results, [batch], compiled=True)
 
 
 def _row(plan: Plan, name: str, call: Callable[[], object]) -> dict[str, str | float | None]:

@@ -2,16 +2,19 @@
 
 import importlib.util
 import io
+import shutil
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from PIL import Image
 
-from app.engine.protocol import UInt8Array
-from app.engine.towers.batch import Outputs
+from app.engine.protocol import Embedder, UInt8Array
+from app.engine.towers.batch import Outputs, Tower
+from app.engine.towers.cuda import CudaRunner
 from app.engine.towers.device import configure_device
 from app.engine.towers.loading import load_plain_model
+from app.engine.towers.recording import cuda_recorder
 from app.engine.towers.selftest import draw_test_image
 from benchmarks.gpu.stage import Plan
 from model import SiglipVisionConfig
@@ -47,7 +50,7 @@ def build_forward(plan: Plan, shape: str, batch: int, *, compilable: bool = Fals
     options = {"compilable": True} if compilable else {}
     device = plan.torch_device
     configure_device(device)
-    tower = loaded.family.fused_tower(
+    tower: Tower = loaded.family.fused_tower(
         loaded.model.vision_model, loaded.processor, device, torch.bfloat16, consume=True, **options
     )
     if compilable:
@@ -62,17 +65,28 @@ def build_forward(plan: Plan, shape: str, batch: int, *, compilable: bool = Fals
 
 
 def record_graph(forward: Forward, device: torch.device) -> Callable[[], None]:
-    """Record a CUDA graph of a forward; calling the result replays it."""
+    """Capture a CUDA graph of a forward as the service does; calling the result replays it.
+
+    On the current stream, which is timed: nothing else runs meanwhile.
+    """
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # of torch
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):  # what is first used must not be recorded
-        for _ in range(3):
-            forward()
+    with torch.cuda.stream(stream):
+        recording = cuda_recorder()(lambda _: forward(), torch.empty(0, device=device))
     torch.cuda.current_stream(device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        forward()  # its outputs lie in the graph's own memory, and nobody reads them
-    return graph.replay
+    return recording.replay
+
+
+def graph_sizes(embedder: Embedder) -> str:
+    """Return which sizes of batches are CUDA graphs: none of them where capturing failed."""
+    runner = getattr(embedder, "runner", None)
+    sizes = runner.graph_sizes if isinstance(runner, CudaRunner) else ()
+    return " ".join(map(str, sizes)) or "none"
+
+
+def has_compiler(plan: Plan) -> bool:
+    """Tell whether torch.compile is worth trying: on a CUDA device, with a C compiler."""
+    return plan.on_cuda and bool(shutil.which("gcc") or shutil.which("cc"))
 
 
 def image_side(shape: str) -> int:

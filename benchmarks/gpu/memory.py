@@ -5,7 +5,7 @@ import gc
 import torch
 
 from app.engine.embedder import load_embedder
-from benchmarks.gpu.material import draw_pixels, image_side
+from benchmarks.gpu.material import draw_pixels, graph_sizes, image_side
 from benchmarks.gpu.stage import Plan, Results
 from benchmarks.report import Row
 
@@ -34,6 +34,7 @@ def _row(plan: Plan, shape: str, batch: int) -> Row:
     return {
         "largest batch": batch,
         "in flight": embedder.batches_in_flight,
+        "graphs": graph_sizes(embedder),
         "MiB at most": torch.cuda.max_memory_allocated(device) / 2**20,
         "MiB reserved": torch.cuda.max_memory_reserved(device) / 2**20,
         "MiB of the device": (free_before - free_after) / 2**20,

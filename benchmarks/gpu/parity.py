@@ -8,6 +8,7 @@ import numpy as np
 
 from app.engine.embedder import load_embedder, load_text_embedder
 from app.engine.protocol import Embedder, NoTexts, UInt8Array, Vectors
+from app.engine.towers.selftest import least_cosine
 from benchmarks.gpu.material import draw_pixels
 from benchmarks.gpu.stage import Plan, Results
 
@@ -71,6 +72,5 @@ def _embed_texts(device: str, dtype: str) -> Any:
 
 
 def _least_cosine(ours: Any, theirs: Any) -> float:
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    lengths = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
-    return float(np.min(np.sum(ours * theirs, axis=-1) / lengths))
+    """Compute it in float64, which shows what float32 differs by."""
+    return least_cosine(np.asarray(ours, np.float64), np.asarray(theirs, np.float64))

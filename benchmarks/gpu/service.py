@@ -61,7 +61,7 @@ def _start(plan: Plan, number: int) -> Iterator[Server]:
         "SIGLIP_PORT": str(port),
         "SIGLIP_QUEUE_IMAGES": "4096",
         "SIGLIP_MAX_BODY_BYTES": str(2**27),
-        "SIGLIP_LOG_LEVEL": "error",
+        "SIGLIP_LOG_LEVEL": "warning",  # as "NO CUDA GRAPHS" is
     }
     log = plan.out / f"gpu_service_{number}.log"
     command = ("-m", "app", "serve")

@@ -16,6 +16,7 @@ from benchmarks.gpu import (
     memory,
     parity,
     profiled,
+    reference,
     service,
     sustained,
 )
@@ -24,21 +25,22 @@ from benchmarks.gpu.stage import Plan, Results, Stage
 STAGES = (
     Stage("machine", 30, machine.measure),
     Stage("tests", 300, gpu_tests.measure, needs_cuda=True),
-    Stage("sustained", 150, sustained.measure),
+    Stage("sustained", 120, sustained.measure),
     Stage("profile", 60, profiled.measure),
     Stage("lock", 60, lock.measure),
-    Stage("kernels", 150, kernels.measure),
+    Stage("kernels", 100, kernels.measure),
     Stage("large", 180, large.measure),
     Stage("service", 240, service.measure),
     Stage("memory", 150, memory.measure, needs_cuda=True),
     Stage("parity", 240, parity.measure),
+    Stage("reference", 150, reference.measure),
 )
 
 
 def run_stage(name: str, plan: Plan) -> None:
     """Run one stage, and exit with status 1 if it breaks."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that its servers end with it
-    configure_logs("error", "console")
+    configure_logs("warning", "console")  # "NO CUDA GRAPHS" is one
     if plan.torch_device.index is not None:
         torch.cuda.set_device(plan.torch_device)
     if not plan.on_cuda:

@@ -1,6 +1,5 @@
 """Stages 3 and 7: images per second, held up for seconds, at batches of several sizes."""
 
-import importlib.util
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -10,28 +9,25 @@ import torch
 
 from app.engine.embedder import load_embedder
 from app.engine.protocol import Embedder, Pending, UInt8Array
+from app.engine.towers.device import configure_device
 from benchmarks.gpu.clocks import event_ms, time_call
 from benchmarks.gpu.material import (
     build_forward,
     draw_pixels,
     gflop_of,
+    graph_sizes,
     image_side,
     record_graph,
 )
 from benchmarks.gpu.stage import Plan, Results
 from benchmarks.report import Row
-from model import SiglipVisionConfig
 
 _PEAK_SECONDS = 1.0
 
 
 def measure(plan: Plan, results: Results) -> None:
-    """Measure ours through its runner, the tower alone, and transformers beside them."""
+    """Measure ours through its runner, and the tower alone."""
     _measure_shape(plan, results, plan.shape, plan.batches)
-    if importlib.util.find_spec("transformers") is None:
-        results.skip("transformers", "not installed")
-        return
-    measure_transformers(plan, results, plan.batches, compiled=False)
 
 
 def measure_large(plan: Plan, results: Results) -> None:
@@ -39,19 +35,8 @@ def measure_large(plan: Plan, results: Results) -> None:
     _measure_shape(plan, results, plan.large_shape, plan.large_batches)
 
 
-def measure_transformers(
-    plan: Plan, results: Results, batches: Sequence[int], *, compiled: bool
-) -> None:
-    """Measure the reference, its inputs on the device already; compiling takes a minute a size."""
-    name = f"transformers, {'torch.compile' if compiled else 'eager'}, {plan.shape}"
-    with results.attempt(name), results.table(name) as add:
-        model = _transformers_model(plan, compiled=compiled)
-        for batch in batches:
-            with results.attempt(f"{name}, batch {batch}"):
-                add(_transformers_row(plan, model, batch))
-
-
 def _measure_shape(plan: Plan, results: Results, shape: str, batches: Sequence[int]) -> None:
+    configure_device(plan.torch_device)  # the peak too is that of our flags
     peak = peak_tflop_per_s(plan)
     results.find(f"{shape}.peak_tflop_per_s", peak)
     title = f"ours, {shape}, bfloat16, {plan.window_s:g} s each"
@@ -85,6 +70,7 @@ def _row(plan: Plan, embedder: Embedder, shape: str, batch: int, peak: float) ->
     return {
         "batch": batch,
         "in flight": embedder.batches_in_flight,
+        "graphs": graph_sizes(embedder),
         "ms of begin": 1000 * begin_s / batches,
         "ms": 1000 * wall_s / batches,
         "images/s": per_s,
@@ -128,43 +114,4 @@ def _row_alone(plan: Plan, shape: str, batch: int) -> Row:
         "host ms of replay": timed.host_ms,
         "graph's ms": timed.whole_ms,
         "graph's event ms": event_ms(replay, device),
-    }
-
-
-def _transformers_model(plan: Plan, *, compiled: bool) -> Any:
-    import transformers
-
-    config = SiglipVisionConfig.from_shape(plan.shape)
-    model: Any = transformers.SiglipVisionModel(
-        transformers.SiglipVisionConfig(
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            image_size=config.image_size,
-            patch_size=config.patch_size,
-        )
-    )
-    model = model.eval().to(plan.torch_device, torch.bfloat16)
-    if compiled:
-        return torch.compile(model, mode="reduce-overhead" if plan.on_cuda else None)
-    return model
-
-
-def _transformers_row(plan: Plan, model: Any, batch: int) -> Row:
-    pixels = torch.zeros(batch, 3, image_side(plan.shape), image_side(plan.shape))
-    inputs = pixels.to(plan.torch_device, torch.bfloat16)
-
-    @torch.no_grad()
-    def call() -> object:
-        return model(inputs).pooler_output
-
-    for _ in range(3):
-        call()
-    timed = time_call(call, plan.torch_device, plan.window_s / 2)
-    return {
-        "batch": batch,
-        "host ms of launches": timed.host_ms,
-        "ms": timed.whole_ms,
-        "images/s": 1000 * batch / timed.whole_ms,
     }

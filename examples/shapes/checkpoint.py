@@ -11,7 +11,13 @@ from sentencepiece import SentencePieceTrainer
 from torch import nn
 
 from examples.shapes.world import COLOURS, GROUNDS, OPPOSITES, SHAPES, SIZES
-from model import SiglipConfig, SiglipModel, SiglipTextConfig, SiglipVisionConfig
+from model import (
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+)
 from model.tokenization_siglip import SiglipTokenizer
 
 FOLDER = Path(__file__).parent
@@ -21,17 +27,6 @@ TOKEN_KINDS = 160
 WIDTH: Any = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
 
 TEMPLATES = ("{}", "a photo of {}", "This is a photo of {}.", "a picture of {}", "a drawing of {}")
-PREPROCESSOR = {
-    "image_processor_type": "SiglipImageProcessor",
-    "do_resize": True,
-    "size": {"height": SIDE, "width": SIDE},
-    "resample": 3,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-}
 
 
 def write_tokenizer(folder: Path) -> SiglipTokenizer:
@@ -87,4 +82,4 @@ def build_model() -> SiglipModel:
 def write_checkpoint(model: SiglipModel, folder: Path) -> None:
     """Write the weights in float16, and how images are prepared, beside the tokenizer."""
     model.to(torch.float16).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
+    SiglipImageProcessor(height=SIDE, width=SIDE).save_pretrained(folder)

@@ -110,8 +110,8 @@ def train(model: SiglipModel, tokenizer: SiglipTokenizer, steps: int) -> None:
         loss = -nn.functional.logsigmoid(batch.labels * output.logits_per_image).sum() / BATCH
         optimizer.step(loss)
         if step % 100 == 0:
-            recall = find_drawings(output.logits_per_text, batch)
-            optimizer.report(step, loss, f"recall@1 {recall:.2f}")
+            found = find_drawings(output.logits_per_text, batch)
+            optimizer.report(step, loss, f"precision@1 {found:.2f}")
 
 
 class Optimizer:

@@ -24,6 +24,7 @@ NOT_ON_A_CPU = {
         "torch.compile",
     },
     "large": {"NaFlex, varlen"},
+    "reference": {"torch.compile"},
 }
 
 

@@ -34,6 +34,8 @@ from tests.reference import ReferenceCheckpoint, write_checkpoint
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+    # torch's own, from modules that only its compiler imports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
 ]
 
 MAX_BATCH_SIZE = 8

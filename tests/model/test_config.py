@@ -155,6 +155,7 @@ def test_a_vision_config_that_is_no_object_is_refused(vision: object) -> None:
         ("num_hidden_layers", True),
         ("num_attention_heads", [12]),
         ("num_channels", 0),
+        ("num_channels", 1),
         ("image_size", "224"),
         ("image_size", ["224", "224"]),
         ("patch_size", {"height": 16, "width": 16}),

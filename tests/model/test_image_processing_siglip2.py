@@ -126,3 +126,8 @@ def test_is_read_from_a_folder(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Siglip2ImageProcessor.from_dict(values)
+
+
+def test_patches_are_normalised_on_their_own_device() -> None:
+    patches = torch.zeros(2, 16 * 16 * 3, dtype=torch.uint8, device="meta")
+    assert Siglip2ImageProcessor().normalize(patches).device == patches.device

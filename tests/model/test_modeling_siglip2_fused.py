@@ -1,5 +1,8 @@
 """The fused NaFlex tower against the plain one, on photographs of several shapes."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +152,15 @@ def test_padding_can_be_undone() -> None:
     assert padded[0, 2:].abs().sum() == 0
     assert packing.mask.sum(1).tolist() == [2, 4, 1]
     assert torch.equal(packing.unpad(padded), packed)
+
+
+def test_a_tower_that_nobody_uses_is_gone_at_once(model: Siglip2VisionModel) -> None:
+    """And not when the collector finds a cycle: it has gigabytes."""
+    fused = FusedSiglip2Transformer(model.vision_model, PROCESSOR, CPU, torch.float32)
+    gone = weakref.ref(fused.embeddings)
+    gc.disable()
+    try:
+        del fused
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -9,7 +9,6 @@ import torch
 from model import SiglipTextConfig, SiglipTextModel
 from model.checkpoint import open_checkpoint
 from model.fused_attention import attend_from_last, attend_together
-from model.fused_linear import PlainLinear
 from model.int8_linear import Int8Linear
 from model.modeling_siglip_text_fused import FusedTextTransformer
 from model.modeling_siglip_text_model import open_token_table
@@ -35,34 +34,29 @@ def lively_model(**config: int) -> SiglipTextModel:
 
 
 def fuse(
-    model: SiglipTextModel, dtype: torch.dtype, *, compilable: bool = False, consume: bool = False
+    model: SiglipTextModel, dtype: torch.dtype, *, consume: bool = False
 ) -> FusedTextTransformer:
-    return FusedTextTransformer(
-        model.text_model, CPU, dtype, compilable=compilable, consume=consume
-    )
+    return FusedTextTransformer(model.text_model, CPU, dtype, consume=consume)
 
 
 def least_cosine(result: torch.Tensor, expected: torch.Tensor) -> float:
     return float(torch.cosine_similarity(result, expected, dim=-1).min())
 
 
-@pytest.mark.parametrize("compilable", [False, True])
 @pytest.mark.parametrize("positions", [16, 64])
 @pytest.mark.parametrize("size", SIZES)
-def test_float32_equals_the_plain_tower(size: str, positions: int, compilable: bool) -> None:
+def test_float32_equals_the_plain_tower(size: str, positions: int) -> None:
     model = lively_model(**SIZES[size], max_position_embeddings=positions, projection_size=80)
     ids = draw_input_ids(model.config)
-    result = fuse(model, torch.float32, compilable=compilable)(ids).pooler_output
+    result = fuse(model, torch.float32)(ids).pooler_output
     assert result.shape == (3, 80)
     assert relative_difference(result, model(ids).pooler_output) <= 1e-5
 
 
-@pytest.mark.parametrize("compilable", [False, True])
-def test_bfloat16_of_a_deep_tower_stays_within_cosine_0_9999(compilable: bool) -> None:
+def test_bfloat16_of_a_deep_tower_stays_within_cosine_0_9999() -> None:
     model = lively_model(num_hidden_layers=12)
     ids = draw_input_ids(model.config, texts=4)
-    fused = fuse(model, torch.bfloat16, compilable=compilable)
-    result = fused(ids).pooler_output
+    result = fuse(model, torch.bfloat16)(ids).pooler_output
     assert result.dtype == torch.float32
     assert least_cosine(result, model(ids).pooler_output) >= 0.9999
 
@@ -85,12 +79,6 @@ def test_a_text_alone_and_in_a_batch_gets_the_same_vector() -> None:
     fused = fuse(model, torch.float32)
     alone = torch.cat([fused(text[None]).pooler_output for text in ids])
     assert relative_difference(alone, fused(ids).pooler_output) <= 1e-5
-
-
-def test_what_can_be_compiled_has_plain_layers() -> None:
-    fused = fuse(lively_model(), torch.bfloat16, compilable=True)
-    assert {type(layer.fc1) for layer in fused.encoder.layers} == {PlainLinear}
-    assert fused.attend is attend_together
 
 
 def test_attention_from_the_last_token_is_the_last_of_all() -> None:
@@ -129,14 +117,6 @@ def test_a_table_that_is_read_by_rows_gives_the_same_vectors(
     assert torch.equal(rows(ids).pooler_output, mapped(ids).pooler_output)
     with pytest.raises(ValueError, match="the token table has 0 to 98"):
         rows(ids + 96)
-
-
-def test_what_is_compiled_has_the_towers_own_table(tmp_path: Path) -> None:
-    write_text_checkpoint(tmp_path)
-    table = open_token_table(open_checkpoint(tmp_path))
-    tower = SiglipTextModel.from_pretrained(tmp_path).text_model
-    fused = FusedTextTransformer(tower, CPU, torch.float32, compilable=True, token_table=table)
-    assert fused.embeddings.token_embedding is not None
 
 
 def test_a_consumed_tower_gives_up_its_layers_for_the_same_vectors() -> None:

@@ -97,17 +97,19 @@ def test_both_ways_to_attend_agree_with_heads_in_any_groups(
 
 
 @pytest.mark.parametrize(
-    ("tiles", "aten", "attend"),
+    ("tiles", "bf16", "aten", "attend"),
     [
-        (True, "AVX512", attend_together),
-        (True, "AVX2", attend_one_by_one),
-        (False, "AVX512", attend_one_by_one),
+        (True, True, "AVX512", attend_together),
+        (True, True, "AVX2", attend_one_by_one),
+        (False, True, "AVX512", attend_one_by_one),
+        (False, False, "AVX512", attend_together),
     ],
 )
 def test_the_processor_decides_how_bfloat16_attends(
-    monkeypatch: pytest.MonkeyPatch, tiles: bool, aten: str, attend: Attend
+    monkeypatch: pytest.MonkeyPatch, tiles: bool, bf16: bool, aten: str, attend: Attend
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: aten)
 
     assert pick_attention(CPU, torch.bfloat16) is attend
@@ -191,7 +193,7 @@ def test_head_with_a_peaked_softmax_equals_the_plain_head() -> None:
     head = model.vision_model.head
     assert head is not None
     head.probe.mul_(20)
-    hidden_states = torch.randn(3, 50, 72)
+    hidden_states = torch.randn(3, 50, 72, generator=torch.Generator().manual_seed(0))
     result = FusedPoolingHead(head, CPU)(hidden_states)
     assert relative_difference(result, head(hidden_states)) <= 1e-5
 

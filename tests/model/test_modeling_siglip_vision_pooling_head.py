@@ -5,6 +5,7 @@ import torch
 from transformers import SiglipVisionModel as ReferenceModel
 
 from model import SiglipVisionConfig
+from model.modeling_siglip_vision_fused_pooling_head import FusedPoolingHead
 from model.modeling_siglip_vision_pooling_head import SiglipMultiheadAttentionPoolingHead
 from tests.reference import build_vision_model, relative_difference, tiny_vision_config
 
@@ -74,3 +75,10 @@ def test_images_of_a_batch_do_not_mix(
     ours: SiglipMultiheadAttentionPoolingHead, tokens: torch.Tensor
 ) -> None:
     torch.testing.assert_close(ours(tokens)[1:2], ours(tokens[1:2]))
+
+
+def test_the_fused_head_asks_for_no_gradients() -> None:
+    head = SiglipMultiheadAttentionPoolingHead(SiglipVisionConfig.from_shape("tiny-patch16-32"))
+    fused = FusedPoolingHead(head, torch.device("cpu"))
+    assert not any(tensor.requires_grad for tensor in [*fused.buffers(), *fused.parameters()])
+    assert all(tensor.requires_grad for tensor in head.parameters())

@@ -28,7 +28,6 @@ def build_pair(**changes: Any) -> tuple[SiglipVisionTransformer, ReferenceModel]
         {},
         {"hidden_act": "gelu"},
         {"layer_norm_eps": 0.1},
-        {"num_channels": 1},
         {"image_size": 38},
         {"num_attention_heads": 1},
     ],

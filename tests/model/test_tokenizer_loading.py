@@ -76,11 +76,12 @@ def test_of_two_files_the_checkpoints_own_is_taken(
         ({"text_config": {"max_position_embeddings": 16}}, 16),
         ({"text_config": {}}, 64),
         ({"text_config": None}, 64),
+        ({"text_config": {"max_position_embeddings": None, "vocab_size": None}}, 64),
         ({"model_type": "siglip_text_model", "max_position_embeddings": 16}, 16),
         ({}, 64),
         (None, 64),
     ],
-    ids=["told", "sparse", "null", "text tower alone", "no texts", "no config.json"],
+    ids=["told", "sparse", "null", "null inside", "text tower alone", "no texts", "no config.json"],
 )
 def test_the_length_is_that_of_the_position_table(
     tmp_path: Path,
@@ -171,12 +172,12 @@ def test_a_siglip2_model_needs_its_own_tokenizer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", {"text_config": []}, "text_config is no JSON object"),
+        ("config.json", {"text_config": []}, "text_config is not an object"),
         ("config.json", {"text_config": {"max_position_embeddings": 0}}, "max_position_embeddings"),
         ("config.json", {"text_config": {"max_position_embeddings": 64.0}}, "max_position_embed"),
         ("config.json", {"text_config": {"max_position_embeddings": True}}, "max_position_embed"),
         ("config.json", {"text_config": {"max_position_embeddings": 10**12}}, "max_position_embed"),
-        ("config.json", {"text_config": {"vocab_size": "32000"}}, "vocab_size is no number"),
+        ("config.json", {"text_config": {"vocab_size": "32000"}}, "vocab_size cannot be"),
         ("config.json", {"text_config": {"vocab_size": 2}}, "token table only 2 rows"),
         ("config.json", [], "no JSON object"),
         ("tokenizer_config.json", {"do_lower_case": "no"}, "do_lower_case is neither true nor"),

@@ -28,6 +28,17 @@ Tower = Callable[..., Outputs]
 """Takes a batch's array, once it is on the device, and what the batch has `beside`."""
 
 
+class FusedTower(Protocol):
+    """A `Tower` of images that is rearranged for speed."""
+
+    attention: str
+    """How the images of a batch attend: together or one_by_one."""
+
+    def __call__(self, *inputs: Any) -> Outputs:
+        """Encode a batch."""
+        ...
+
+
 class Batch(NamedTuple):
     """Inputs of one forward: an array, which is written once, to where the device fetches it."""
 
@@ -35,11 +46,11 @@ class Batch(NamedTuple):
     write: Callable[[Any], object]
     """Fills an array of that shape and dtype."""
     beside: tuple[Any, ...] = ()
-    """What the tower takes beside the array."""
+    """Further inputs of the tower, beside the array: the grids of NaFlex images."""
     ends: Sequence[int] | None = None
-    """Where each image's patches end, if `last_hidden_state` has them one after the other.
+    """Where each image's patches end, if `last_hidden_state` is packed: (patches of all, dim).
 
-    None where it is (batch, patches, dim).
+    These are cu_seqlens without the leading 0. None where it is (batch, patches, dim).
     """
     dtype: torch.dtype = torch.uint8
 

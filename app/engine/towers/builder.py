@@ -17,26 +17,20 @@ from app.engine.protocol import (
     UInt8Array,
     Vectors,
 )
-from app.engine.towers.batch import Collate, Tower
+from app.engine.towers.batch import Collate, FusedTower
 from app.engine.towers.batch_size import fit_batch_size, pick_max_batch_size
 from app.engine.towers.compiled import pick_compiled_runner
-from app.engine.towers.device import configure_device, pick_device
+from app.engine.towers.device import configure_device, limit_threads, pick_device
 from app.engine.towers.dtypes import load_soundly, pick_dtypes
 from app.engine.towers.fingerprint import space_of
 from app.engine.towers.loading import LoadedModel, load_plain_model
 from app.engine.towers.reference import embed_plainly, in_float32, load_float32_tower
-from app.engine.towers.runner import Runner
 from app.engine.towers.runners import pick_runner
 from app.engine.towers.selftest import check_against_reference
 from app.engine.towers.tower_embedder import Embed, ImageTowerEmbedder
-from model.fused_attention import pick_attention
 from model.image_processing_base import BaseImageProcessor
-from model.modeling_siglip_vision_fused_encoder import dtype_between_linears
 
 _log = structlog.get_logger(__name__)
-
-# In a smaller model the threads' meeting after each step takes longer than the step.
-_FEWEST_PARALLEL_WEIGHTS = 5_000_000
 
 
 def load_embedder(  # noqa: PLR0913 # each of them decides the vectors or who may start
@@ -85,14 +79,18 @@ def _build(
 ) -> Embedder:
     loaded = load()
     _refuse_unsupported(loaded, dtype, compiled=compiled)
-    if sum(weight.numel() for weight in loaded.model.parameters()) < _FEWEST_PARALLEL_WEIGHTS:
-        torch.set_num_threads(1)
+    limit_threads(sum(weight.numel() for weight in loaded.model.parameters()))
 
     test_images = _draw_test_images(loaded)
     # Before the fast path takes memory.
     space, expected = _fingerprint_and_embed(loaded, dtype, test_images)
-    info = _describe(loaded, space, device, dtype, compiled=compiled)
-    runner = _fuse(loaded, device, dtype, info.max_patches, compiled=compiled, graphs=graphs)
+    tower = _fuse(loaded, device, dtype, compiled=compiled)
+    info = _describe(loaded, space, device, dtype, tower.attention)
+    collate: Collate = partial(loaded.family.collate, loaded.processor)
+    if compiled:
+        runner = pick_compiled_runner(tower, collate, device)
+    else:
+        runner = pick_runner(tower, collate, device, info.max_patches, graphs=graphs)
     processor = loaded.processor
     load_reference = partial(_load_reference, loaded.load_again, processor)
     if device.type == "cuda":
@@ -130,11 +128,10 @@ def _draw_test_images(loaded: LoadedModel) -> list[UInt8Array]:
 
 
 def _describe(
-    loaded: LoadedModel, space: str, device: torch.device, dtype: torch.dtype, *, compiled: bool
+    loaded: LoadedModel, space: str, device: torch.device, dtype: torch.dtype, attention: str
 ) -> ModelInfo:
     """Say what a caller may know of a model, as far as it is known before the first batch."""
     family, config, processor = loaded.family, loaded.model.config, loaded.processor
-    attend = pick_attention(device, dtype_between_linears(dtype), compilable=compiled)
     return ModelInfo(
         model=loaded.name,
         revision=loaded.revision,
@@ -149,7 +146,7 @@ def _describe(
         pooled=config.vision_use_head,
         naflex=family.uneven,
         source=loaded.source,
-        attention=attend.__name__.removeprefix("attend_"),
+        attention=attention,
     )
 
 
@@ -164,23 +161,13 @@ def _fingerprint_and_embed(
 
 
 def _fuse(
-    loaded: LoadedModel,
-    device: torch.device,
-    dtype: torch.dtype,
-    max_patches: int,
-    *,
-    compiled: bool,
-    graphs: bool,
-) -> Runner:
-    """Rearrange a model for inference, which takes its layers, and choose what runs it."""
+    loaded: LoadedModel, device: torch.device, dtype: torch.dtype, *, compiled: bool
+) -> FusedTower:
+    """Rearrange a model for inference, which takes its layers."""
     fuse = loaded.family.fused_tower
     if compiled:
         fuse = partial(fuse, compilable=True)
-    tower: Tower = fuse(loaded.model.vision_model, loaded.processor, device, dtype, consume=True)
-    collate: Collate = partial(loaded.family.collate, loaded.processor)
-    if compiled:
-        return pick_compiled_runner(tower, collate, device)
-    return pick_runner(tower, collate, device, max_patches, graphs=graphs)
+    return fuse(loaded.model.vision_model, loaded.processor, device, dtype, consume=True)
 
 
 def _load_reference(load_again: Callable[[], Any], processor: BaseImageProcessor) -> Embed:

@@ -56,6 +56,11 @@ class CudaRunner:
         self._idle: list[_PinnedBuffers] = []
         torch.cuda.synchronize(device)  # the tower's weights have come through another stream
 
+    @property
+    def graph_sizes(self) -> tuple[int, ...]:
+        """Sizes of batches that are CUDA graphs; empty where that was not wanted, or failed."""
+        return () if self._recorded is None else self._recorded.sizes
+
     def warm_up(self, one: Any, max_batch_size: int) -> None:
         """Run batches of all sizes, the largest first, and record them.
 

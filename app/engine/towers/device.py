@@ -20,12 +20,15 @@ _OUT_OF_MEMORY_WORDS = (
     "can't allocate memory",  # the CPU's allocator
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # what cublasCreate says on a card that is nearly full
 )
 
 
 # What a driver puts there for this machine, or a container runtime for this container: the device
 # that all programs open first, and on Windows' subsystem for Linux the one that stands for it.
 _NVIDIA_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+# In a smaller model the threads' meeting after each step takes longer than the step.
+_FEWEST_PARALLEL_WEIGHTS = 5_000_000
 # NVIDIA's container images set it, and matrix products in float32 then keep 10 bits of 23.
 _TF32_OVERRIDE = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
 
@@ -75,6 +78,12 @@ def configure_device(device: torch.device) -> None:
         # cuDNN's attention plans anew for every shape in every thread; flash attention does not.
         torch.backends.cuda.enable_cudnn_sdp(False)
         _keep_all_digits()
+
+
+def limit_threads(weights: int) -> None:
+    """Have one thread compute in the whole process where its model has few weights."""
+    if weights < _FEWEST_PARALLEL_WEIGHTS:
+        torch.set_num_threads(1)
 
 
 def _keep_all_digits() -> None:

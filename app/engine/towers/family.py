@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from app.engine.protocol import Pixels, UInt8Array
-from app.engine.towers.batch import Batch, Tower
+from app.engine.towers.batch import Batch, FusedTower
 from model.config import VisionTowerConfig
 from model.image_processing_base import BaseImageProcessor
 from model.pretrained import PreTrainedVisionModel
@@ -22,10 +22,10 @@ class Family(Generic[Config, Processor]):
     config: type[Config]
     model: type[PreTrainedVisionModel[Config]]
     processor: type[Processor]
-    fused_tower: Callable[..., Tower]
+    fused_tower: Callable[..., FusedTower]
     """Takes a model's tower, its processor, a device and a dtype."""
     uneven: bool
-    """Whether each image has a number of patches of its own; neither int8 nor torch.compile does.
+    """Whether images are of variable length in patches; neither int8 nor torch.compile takes that.
 
     Both need the rows of an image, or of a batch, to be as many as ever.
     """

@@ -74,7 +74,7 @@ def text_space_of(
         "weights": weights_sha256,
         "architecture": _read_fields(config, *_TEXT_CONFIG) | {"dtype": str(dtype)},
         "tokenizer": {
-            "class": type(tokenizer).__name__,
+            "class": tokenizer.tokenizer_class,
             "sha256": tokenizer.sha256,
             "options": tokenizer.options,
         },

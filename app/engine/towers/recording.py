@@ -1,4 +1,4 @@
-"""A tower's work on batches of a few sizes, recorded once and replayed from then on.
+"""A tower's work on batches of a few sizes as CUDA graphs: captured once, replayed from then on.
 
 Run as it is, a tower is some hundred launches, between which the interpreter's lock comes and goes:
 beside threads that are busy they take longer than the device does. A replay is one launch.
@@ -13,28 +13,22 @@ import torch
 
 from app.engine.towers.batch import Batch, Outputs, Tower
 from app.engine.towers.buckets import bucket_sizes, pick_bucket
+from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 
 
 class Recording(NamedTuple):
-    """Work on inputs that lie at one place, which leaves its outputs at another."""
+    """A captured CUDA graph: work on inputs at one place, which leaves its outputs at another."""
 
     replay: Callable[[], None]
     outputs: Outputs
 
 
 Record = Callable[[Tower, torch.Tensor], Recording]
-"""Records what a tower does with inputs."""
-
-
-class _Rows(NamedTuple):
-    """The first rows of a recording's outputs; see `Outputs`."""
-
-    last_hidden_state: torch.Tensor
-    pooler_output: torch.Tensor | None
+"""Captures what a tower does with inputs."""
 
 
 class RecordedTower:
-    """A tower for batches like one, up to `max_batch_size`; a smaller one takes the next bucket.
+    """A tower as captured CUDA graphs: one for each bucket of batches no larger than `like`.
 
     All of it is queued on one stream, in order: inputs are copied in before a replay reads them,
     and what is wanted is copied out before the next one writes there. So any number of batches may
@@ -65,7 +59,9 @@ class RecordedTower:
         replay, outputs = self._recordings[pick_bucket(count, self.sizes)]
         replay()
         pooled = outputs.pooler_output
-        own = _Rows(outputs.last_hidden_state[:count], None if pooled is None else pooled[:count])
+        own = BaseModelOutputWithPooling(
+            outputs.last_hidden_state[:count], None if pooled is None else pooled[:count]
+        )
         return {name: rows.clone() for name, rows in pick(own).items()}
 
 
@@ -98,8 +94,12 @@ def _record_cuda_graph(pool: Any, tower: Tower, inputs: torch.Tensor) -> Recordi
                 raise
     except BaseException as error:  # noqa: BLE001 # it is raised again, or what caused it
         # A recording that breaks off may leave the allocator taking memory for it, and keeping it.
+        # That of pinned memory may too, and nothing in Python undoes it: only a restart is a full
+        # cure.
         with suppress(RuntimeError):  # raised where the end of the recording has seen to it
             torch._C._cuda_endAllocateToPool(inputs.device.index, pool)
+            # Workspaces that lie in the pool go first, as when torch gives up a graph.
+            torch._C._cuda_clearCublasWorkspaces()
             torch._C._cuda_releasePool(inputs.device.index, pool)
         # The end of a broken recording fails as well, and says nothing of why.
         raise (cause or error) from None

@@ -39,7 +39,11 @@ def in_float32(model: Model, shared: Sequence[torch.Tensor] = ()) -> Model:
 def embed_plainly(
     model: PreTrainedVisionModel[Any], processor: BaseImageProcessor, pixels: Pixels
 ) -> Vectors:
-    """Compute what the processor's `resize` gave with the plain modules."""
+    """Compute what the processor's `resize` gave with the plain modules.
+
+    uint8 (height, width, 3) each -> pooled (batch, dim), None without head, and patches (batch,
+    patches, dim), of NaFlex images a list of (own patches, dim).
+    """
     inputs = processor.collate(list(pixels))
     outputs = model(inputs)
     pooled, patches = outputs.pooler_output, outputs.last_hidden_state.numpy()
@@ -52,7 +56,7 @@ def embed_plainly(
 
 @torch.inference_mode()
 def embed_texts_plainly(model: SiglipTextModel, input_ids: Sequence[Int64Array]) -> Vectors:
-    """Compute token ids, a row of each text, with the plain modules."""
+    """Compute token ids, int64 (tokens,) of each text, with the plain modules: -> (batch, dim)."""
     pooled: torch.Tensor = model(torch.from_numpy(np.stack(input_ids))).pooler_output
     return Vectors(pooled.float().numpy())
 
@@ -63,7 +67,7 @@ def load_float32_tower(
     processor: BaseImageProcessor,
     device: torch.device,
 ) -> Callable[[Pixels], Vectors]:
-    """Load a fused tower in float32 on a device.
+    """Load a fused tower in float32 on a device; what is returned gives vectors as `embed_plainly`.
 
     There the plain forward would keep the inference thread for seconds an image.
     """

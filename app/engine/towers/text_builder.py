@@ -48,13 +48,14 @@ def load_text_embedder(
 ) -> TextEmbedder | NoTexts:
     """Load the text side of the checkpoint whose `images` side has been loaded.
 
-    It is never compiled; and where the image side is int8, it is bfloat16. `graphs` is whether to
-    record CUDA graphs. Raises `StartError` when it does not compute what its weights say.
+    It is never compiled; and where the image side is int8, it has the dtype of `auto`. `graphs` is
+    whether to record CUDA graphs. Raises `StartError` when it does not compute what its weights
+    say.
     """
     torch_device = pick_device(images.device if device == "auto" else device)
     dtypes = pick_dtypes(dtype, torch_device)
     if dtypes == [torch.int8]:
-        dtypes = [torch.bfloat16]
+        dtypes = pick_dtypes("auto", torch_device)
     try:
         checkpoint = open_checkpoint(images.source, images.revision)
         if not has_text_tower(checkpoint):

@@ -41,7 +41,7 @@ class TowerEmbedder:
     """
 
     def __init__(self, runner: Runner, load_reference: Callable[[], Embed] | None) -> None:
-        self._runner = runner
+        self.runner = runner
         self._load_reference = load_reference
         self._reference: Embed | None = None
 
@@ -53,14 +53,14 @@ class TowerEmbedder:
         """
         try:
             with explain_device_errors():
-                self._runner.enter_thread()
+                self.runner.enter_thread()
         except DeviceOutOfMemoryError:
             _log.warning("no memory now for the largest batch: the first batches will be slow")
 
     @property
     def batches_in_flight(self) -> int:
         """How many batches to begin before waiting for the first."""
-        return self._runner.batches_in_flight
+        return self.runner.batches_in_flight
 
     def begin(self, inputs: Any, /, patches_of: int = 0) -> Pending:
         """Begin a batch, with patches of the first so many; call the result, once, for its vectors.
@@ -68,7 +68,7 @@ class TowerEmbedder:
         Both raise `DeviceOutOfMemoryError` and `DeviceLostError`.
         """
         with explain_device_errors():
-            pending = self._runner.begin(inputs, patches_of)
+            pending = self.runner.begin(inputs, patches_of)
         # Not `explain_device_errors()(pending)`: such a wrapper has all attributes of what it
         # wraps, and would keep what that lets go of, which may be a device's memory.
         return partial(_wait_for, pending)

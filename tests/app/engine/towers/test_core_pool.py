@@ -120,7 +120,7 @@ def test_a_loaded_model_leaves_all_cores_to_the_thread_that_runs_its_batches(
     tiny_checkpoint: ReferenceCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Started after the self-test, it took one, and single images twice their time."""
-    monkeypatch.setattr("app.engine.towers.builder._FEWEST_PARALLEL_WEIGHTS", 0)
+    monkeypatch.setattr("app.engine.towers.device._FEWEST_PARALLEL_WEIGHTS", 0)
     monkeypatch.setattr("app.engine.towers.device.count_cores", lambda: CORES)
     naflex = write_naflex_checkpoint(tmp_path / "naflex", tiny_naflex_config())
 

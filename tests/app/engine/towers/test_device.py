@@ -56,6 +56,9 @@ def _settings_as_they_were() -> Iterator[None]:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError(
+            "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"
+        ),
         accelerator_error(MEMORY_ALLOCATION),
     ],
 )

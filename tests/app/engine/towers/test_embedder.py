@@ -464,7 +464,7 @@ def test_a_loaded_model_keeps_no_page_of_its_checkpoint(checkpoint: Path, dtype:
 def test_images_shared_among_threads_keep_their_order_and_their_vectors(
     checkpoint: Path, images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.towers.builder._FEWEST_PARALLEL_WEIGHTS", 0)
+    monkeypatch.setattr("app.engine.towers.device._FEWEST_PARALLEL_WEIGHTS", 0)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,5 +1,6 @@
 """The fingerprint of an embedding space: what changes it and what does not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from app.engine.towers.fingerprint import fingerprint_space, space_of
+from app.engine.towers.fingerprint import fingerprint_space, space_of, text_space_of
 from app.engine.towers.loading import load_plain_model
 from model import (
     Siglip2ImageProcessor,
     Siglip2VisionConfig,
     Siglip2VisionModel,
     SiglipImageProcessor,
+    SiglipTextConfig,
     SiglipVisionConfig,
     SiglipVisionModel,
+    load_tokenizer,
 )
+from tests.tokenizer_files import write_siglip2_tokenizer, write_siglip_tokenizer
 
 CONTENT: dict[str, Any] = {
     "name": "model",
@@ -109,3 +113,27 @@ def test_the_space_of_a_checkpoint_never_changes(
         loaded = loaded.resizing_with_torch()
 
     assert [space_of(loaded, dtype) for dtype in DTYPES] == [f"{kind}:{own}" for own in digests]
+
+
+@pytest.mark.parametrize(
+    ("write_tokenizer", "digests"),
+    [
+        (write_siglip_tokenizer, ("e8d6da963967", "68df97f70810")),
+        (write_siglip2_tokenizer, ("30d396140906", "057492e1e2c2")),
+    ],
+)
+def test_the_space_of_texts_never_changes(
+    tmp_path: Path, write_tokenizer: Callable[[Path], None], digests: tuple[str, ...]
+) -> None:
+    """Nor when a class gets another name."""
+    write_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.sha256 = "0" * 64  # another version of the trainer may write another file
+    tokenizer.__class__ = type("Renamed", (type(tokenizer),), {})
+
+    spaces = [
+        text_space_of("model:0123456789ab", "1" * 64, SiglipTextConfig(), tokenizer, dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+
+    assert spaces == [f"model:text:{own}" for own in digests]

@@ -171,3 +171,8 @@ def test_a_loaded_model_keeps_no_page_of_its_checkpoint(checkpoint: Path, dtype:
 
     assert embedder.info.dim
     assert str(checkpoint) not in Path("/proc/self/maps").read_text()
+
+
+def test_the_attention_that_is_told_is_that_of_the_tower(written: NaflexCheckpoint) -> None:
+    """On the CPU packed images attend one by one, whatever suits those of fixed resolution."""
+    assert load(written.folder).info.attention == "one_by_one"

@@ -1,12 +1,14 @@
 """Recorded work, with a recording that a CPU can make: the same places in memory every time."""
 
+from contextlib import nullcontext
 from functools import partial
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from app.engine.towers.batch import Batch, Outputs, Tower
-from app.engine.towers.recording import RecordedTower, Recording
+from app.engine.towers.recording import RecordedTower, Recording, cuda_recorder
 from model.modeling_siglip_vision_transformer import BaseModelOutputWithPooling
 
 CPU = torch.device("cpu")
@@ -125,3 +127,29 @@ def test_only_batches_like_the_recorded_one_are_taken(
     recorded: RecordedTower, batch: Batch, takes: bool
 ) -> None:
     assert recorded.takes(batch) == takes
+
+
+def test_workspaces_go_before_the_memory_of_a_broken_capture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They may lie in it. The calls are torch's, which a CPU can only be asked to note."""
+    calls: list[str] = []
+    notes = ("_cuda_endAllocateToPool", "_cuda_releasePool", "_cuda_clearCublasWorkspaces")
+    for name in notes:
+        note = partial(lambda name, *_: calls.append(name), name)
+        monkeypatch.setattr(torch._C, name, note, raising=False)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: MagicMock())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    broken = MagicMock(side_effect=[None, ValueError("while it is captured")])
+
+    with pytest.raises(ValueError, match="while it is captured"):
+        cuda_recorder()(broken, torch.zeros(1))
+
+    ended = calls.index("_cuda_endAllocateToPool")
+    assert calls[ended : ended + 3] == [
+        "_cuda_endAllocateToPool",
+        "_cuda_clearCublasWorkspaces",
+        "_cuda_releasePool",
+    ]

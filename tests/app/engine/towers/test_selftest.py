@@ -49,13 +49,31 @@ def lose_the_last(rows: Float32Array) -> Float32Array:
     return np.concatenate([rows[:-1], np.full_like(rows[:1], np.nan)])
 
 
+def lengthen(rows: Float32Array) -> Float32Array:
+    return 3 * rows
+
+
+def shorten(rows: Float32Array) -> Float32Array:
+    return rows * np.float32(0.01)
+
+
 def test_vectors_that_only_the_reference_has_end_it() -> None:
     with pytest.raises(SelfTestError, match="self-test failed"):
         check(lambda images, patches: embed(images, patches)._replace(pooled=None))
 
 
 @pytest.mark.parametrize(
-    "damage", [swap_halves, repeat_the_first, shift, np.flipud, lose_the_last, np.negative]
+    "damage",
+    [
+        swap_halves,
+        repeat_the_first,
+        shift,
+        np.flipud,
+        lose_the_last,
+        np.negative,
+        lengthen,
+        shorten,
+    ],
 )
 @pytest.mark.parametrize("size", [4, 8])
 @pytest.mark.parametrize("part", ["pooled", "patches"])
