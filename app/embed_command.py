@@ -108,7 +108,7 @@ def embed(
     embedded anew. After Ctrl-C, SIGTERM or SIGHUP the output holds what was computed.
 
     With --ray or --ray-address the output is a folder of Parquet files; whatever ends a run, with
-    --resume the next has each image once.
+    --resume the next has each image once, and what failed is not tried again.
     """
     # Here, since `serve` needs none of it.
     from app.bulk.row import BulkError
@@ -117,13 +117,16 @@ def embed(
     from app.bulk.sources import pick_source
     from app.scale.request import ScaleRequest
 
+    of_ray = (manifest, max_error_rate, rows_per_file, workers, cpus_per_worker, gpus_per_worker)
+    on_ray = ray or ray_address
+    if not on_ray and any(option is not None for option in of_ray):
+        raise typer.BadParameter("a manifest, a rate of errors, rows and workers are for --ray")
     settings = read_settings(model=model)
     configure_logs(settings.log_level, settings.log_format)
     warn_of_unknown_variables()
     configure_allocators()
     options = VectorOptions(output, normalize)
-    of_ray = (manifest, max_error_rate, rows_per_file, workers, cpus_per_worker, gpus_per_worker)
-    if ray or ray_address:
+    if on_ray:
         request = ScaleRequest(
             paths=paths or (),
             manifest=manifest,
@@ -139,8 +142,6 @@ def embed(
             address=ray_address,
         )
         _embed_on_ray(request, settings, texts)
-    if any(option is not None for option in of_ray):
-        raise typer.BadParameter("a manifest, a rate of errors, rows and workers are for --ray")
     limits = (settings.max_image_bytes, settings.max_text_bytes)
 
     try:

@@ -72,7 +72,7 @@ class Output:
                 self._work.mkdir(exist_ok=True)
                 folder = os.open(self._work, os.O_RDONLY)
                 held.callback(os.close, folder)
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(folder)
             except BlockingIOError:
                 raise BulkError(f"{self.path}: another process is writing it") from None
             except OSError as error:
@@ -124,12 +124,19 @@ class Output:
 
     def _require_free(self) -> None:
         for file in reversed(self.files):
-            if file.exists():
+            if file.exists() or file.is_symlink():
                 raise BulkError(f"{file} exists: --resume adds to what is there, or remove it")
         if self.journal.exists():
             raise BulkError(
                 f"{self._work} is what an earlier run left: --resume goes on from it, or remove it"
             )
+
+
+def _lock(folder: int) -> None:
+    """Lock a folder; raises `BlockingIOError` when another process has it, or has removed it."""
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not os.fstat(folder).st_nlink:  # and there may be another one in its place
+        raise BlockingIOError
 
 
 def _remove_if_empty(folder: Path) -> None:

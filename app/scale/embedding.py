@@ -50,7 +50,7 @@ _DEALT_ROWS = 256
 
 
 def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int:
-    """Embed all images and return the exit code: 1 when some failed, or too many.
+    """Embed all images and return the exit code: 1 when the output has some without a vector.
 
     Raises `BulkError` and `StartError`.
     """
@@ -76,7 +76,7 @@ def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int
         tell_result(tally, listed.left_out, Path(request.output), in_output=rows.done)
     if not finished:
         _log.critical("too many errors", failed=tally.failed, of=tally.done)
-    return exit_codes.SOME_FAILED if tally.failed else 0
+    return exit_codes.SOME_FAILED if rows.failed else 0
 
 
 def _share(request: ScaleRequest, workers: int, *, on_cpu: bool) -> Share:
@@ -93,9 +93,7 @@ def _describe_model(settings: Settings, options: VectorOptions, share: Share) ->
     try:
         found: Described = ray.get(described.remote(settings, options))
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, BulkError | StartError):
-            raise error.cause from None
-        raise
+        raise _cause_of(error) from None
     return found
 
 
@@ -192,9 +190,15 @@ def _watch(
             if tally.done >= _LEAST_JUDGED and _is_too_bad(tally, request):
                 return False
     if raised:
-        raise raised[0]
+        raise _cause_of(raised[0])
     count()
     return not _is_too_bad(tally, request)
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """Return what a process of the cluster ended the run with, if it is for the user to read."""
+    cause: object = getattr(error, "cause", None)
+    return cause if isinstance(cause, BulkError | StartError) else error
 
 
 def _count(rows: RowCount, tally: Tally, done_before: int, failed_before: int) -> None:

@@ -18,6 +18,9 @@ from app.intake.formats import FORMATS
 from app.scale.stored_file import StoredFile, is_uri
 
 _ROWS_OF_A_FILE = 65_536
+# Of a URI these are no part of a name but escapes and settings; before its path there may be keys
+# of the store, which would be told in the output.
+_MEANT = frozenset("%?#")
 _SCHEMA = pa.schema([("path", pa.string()), ("file", pa.binary())])
 """The name that the output has for an image, and its path or URI as bytes."""
 
@@ -92,6 +95,12 @@ def _once(files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 def _below(uri: str, extensions: tuple[str, ...]) -> Iterator[str]:
     """Go through the images at or below a URI, in the order of names."""
+    scheme, _, rest = uri.partition("://")
+    if not _MEANT.isdisjoint(rest) or "@" in rest.partition("/")[0]:
+        raise BulkError(
+            f"a URI of {scheme}:// is taken as it stands, without escapes, settings or keys"
+            " (% ? # @); those of a store are read from its own variables"
+        )
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
         info = filesystem.get_file_info(path)

@@ -31,7 +31,7 @@ def in_own_words(_: Scope, start: Message) -> Response | None:
 
 
 def _is_refusal_of_ray(status: int, headers: Headers) -> bool:
-    """Tell it from those of the application, and of others on the same cluster."""
+    """Tell it from those of the application; of others it looks like one with Retry-After."""
     has_seconds = headers.get("Retry-After", "").isdigit()
     return status == QueueFullError.status and _OWN not in headers and has_seconds
 

@@ -42,13 +42,17 @@ class PartedOutput:
     def claim(self, origin: Origin) -> None:
         """Begin, or go on with, vectors of one origin; raises `BulkError` for those of another."""
         if self._is_begun():
-            with self.filesystem.open_input_file(self._origin) as file:
-                earlier = Origin.from_values(json.loads(file.read()))
+            try:
+                with self.filesystem.open_input_file(self._origin) as file:
+                    earlier = Origin.from_values(json.loads(file.read()))
+            except (KeyError, TypeError, ValueError):
+                raise BulkError(f"{self._origin} is damaged: begin a new folder") from None
             origin.require_same(earlier, Path(self.folder))
             return
         self.filesystem.create_dir(f"{self.folder}/_run")
-        with self.filesystem.open_output_stream(self._origin) as file:
+        with self.filesystem.open_output_stream(f"{self._origin}.new") as file:
             file.write(json.dumps(origin.values()).encode())
+        self.filesystem.move(f"{self._origin}.new", self._origin)
 
     def _is_begun(self) -> bool:
         info = self.filesystem.get_file_info(self._origin)

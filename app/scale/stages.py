@@ -55,17 +55,15 @@ class ImageDecoder:
         )
 
     def __call__(self, files: pa.Table) -> pa.Table:
-        """Turn places of images into pixels."""
+        """Turn places of images into pixels; raises `BulkError` where none can be decoded."""
         sources = [source_of(file, self._max_bytes) for file in files["file"].to_pylist()]
         preparing = [self._preparer.begin(source) for source in sources]
+        images = [one.result() for one in preparing]
+        if self._preparer.broken:  # the images are not at fault: --resume is to try them again
+            raise BulkError("no process for decoding starts on this machine; see its log")
         rows = [
             {"path": name, "sha256": source.sha256, **_columns(image)}
-            for name, source, image in zip(
-                files["path"].to_pylist(),
-                sources,
-                (one.result() for one in preparing),
-                strict=True,
-            )
+            for name, source, image in zip(files["path"].to_pylist(), sources, images, strict=True)
         ]
         return pa.Table.from_pylist(rows, _PIXELS)
 

@@ -105,6 +105,14 @@ def test_a_csv_file_with_a_header_has_texts_and_ids(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_file_of_other_separators_is_refused(tmp_path: Path, separator: str) -> None:
+    data = f"id{separator}text\na{separator}red\n".encode()
+
+    with pytest.raises(BulkError, match="separated by commas"):
+        read(tmp_path, "a.csv", data)
+
+
 def test_a_csv_file_without_header_has_its_texts_first(tmp_path: Path) -> None:
     long = b"y" * 200_000  # more than Python's reader takes by itself
 

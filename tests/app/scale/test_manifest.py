@@ -38,6 +38,16 @@ def test_a_uri_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
         list(list_images([f"file://{tmp_path}/none"], _FORMATS, None).files)
 
 
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/a%20b", "s3://bucket/a?endpoint_override=host", "s3://key:secret@bucket/a"]
+)
+def test_a_uri_that_would_not_be_read_as_it_is_listed_is_refused(uri: str) -> None:
+    with pytest.raises(BulkError, match="as it stands") as refused:
+        list(list_images([uri], _FORMATS, None).files)
+
+    assert "secret" not in str(refused.value)
+
+
 def test_manifests_are_lines_or_a_column(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("a.png\n\n s3://bucket/b.png \n")
     pq.write_table(pa.table({"path": ["a.png", "s3://bucket/b.png"]}), tmp_path / "table.parquet")
