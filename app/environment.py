@@ -116,6 +116,8 @@ def _variable(name: str) -> str:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
     if isinstance(value, tuple):

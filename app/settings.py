@@ -82,18 +82,24 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description=(
-            "auto: bfloat16 where the device computes it natively, else float32 (older CUDA "
-            "devices: float16 if it holds); int8: coarser, faster on CPUs with avx512_vnni and "
-            "no AMX"
+            "float32, bfloat16, float16, int8 or auto: bfloat16 where the device computes it "
+            "natively, else float32 (older CUDA devices: float16 if it holds); int8: coarser, "
+            "faster on CPUs with avx512_vnni and no AMX"
         ),
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="on: torch.compile at start, which needs a C++ compiler; off: no CUDA graphs",
+        description=(
+            "on: torch.compile at start, which needs a C++ compiler; auto: not, but "
+            "CUDA graphs; off: neither"
+        ),
     )
     decode: Literal["exact", "fast"] = Field(
         "exact",
-        description="fast: large JPEGs in a third of the time or so; slightly other vectors",
+        description=(
+            "exact: the reference's pixels; fast: large JPEGs in a third of the time or so, "
+            "slightly other vectors"
+        ),
     )
     max_batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="images in one forward pass; auto: 8, on CUDA 8 to 64 as fits"
@@ -105,7 +111,10 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     text: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="texts to vectors: auto: if the checkpoint has a text tower; on: or no start",
+        description=(
+            "texts to vectors: auto: if the checkpoint has a text tower; on: without one the start "
+            "fails; off: no texts"
+        ),
     )
     max_texts: int = Field(256, ge=1, le=4096, description="texts in one request")
     max_text_bytes: int = Field(8 * 2**10, ge=1, le=2**20, description="UTF-8 bytes of one text")
@@ -192,9 +201,11 @@ class Settings(BaseSettings):
         "off", description="on: a trace of each request by OTLP/HTTP, as the OTEL_* variables say"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe level to log"
+        "info", description="least severe level to log: debug, info, warning, error"
     )
-    log_format: Literal["json", "console"] = Field("json", description="json lines, or for reading")
+    log_format: Literal["json", "console"] = Field(
+        "json", description="json: a line each, for machines; console: for reading"
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -439,6 +439,7 @@ def test_info_prints_every_setting_with_its_value(monkeypatch: pytest.MonkeyPatc
     assert printed["SIGLIP_PORT"] == "8123"
     assert printed["SIGLIP_FORMATS"] == "avif,bmp,gif,jpeg,png,webp"
     assert printed["SIGLIP_REVISION"] == ""
+    assert printed["SIGLIP_URL_INPUT"] == "off"
 
 
 @pytest.mark.parametrize("variable", ["SIGLIP_PORT", "siglip_port"])
