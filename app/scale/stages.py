@@ -1,4 +1,8 @@
-"""The two stages that Ray Data runs: images to pixels on any core, pixels to rows on a device."""
+"""The two stages that Ray Data runs: images to pixels on any core, pixels to rows on a device.
+
+No later run tries a row again that says why an image failed. So what is no fault of the image, and
+may work the next time, ends the run instead, and `--resume` has that image once more.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +23,7 @@ from app.engine.protocol import DeviceLostError, Resizer
 from app.engine.same_space import same_space
 from app.engine.service import EmbeddedImage
 from app.environment import exit_at_once
-from app.errors import ServiceError
+from app.errors import OutOfMemoryError, ServerError, ServiceError
 from app.main import decode_limits, load_model
 from app.observe.logs import configure_logs
 from app.scale.manifest import source_of
@@ -55,7 +59,7 @@ class ImageDecoder:
         )
 
     def __call__(self, files: pa.Table) -> pa.Table:
-        """Turn places of images into pixels."""
+        """Turn places of images into pixels; raises `ServerError` where no image can be decoded."""
         sources = [source_of(file, self._max_bytes) for file in files["file"].to_pylist()]
         preparing = [self._preparer.begin(source) for source in sources]
         rows = [
@@ -94,7 +98,7 @@ class ImageEmbedder:
         self._forward = Forward(embedder, embedder.info.max_batch_size)
 
     def __call__(self, images: pa.Table) -> pa.Table:
-        """Turn pixels into rows of the output."""
+        """Turn pixels into rows of the output; raises `OutOfMemoryError`."""
         rows = images.to_pylist()
         good = [row for row in rows if row["error"] is None]
         outcomes = dict(zip((row["path"] for row in good), self._compute(good), strict=True))
@@ -113,6 +117,8 @@ class ImageEmbedder:
 
     def _row(self, row: dict[str, Any], outcome: Outcome | None) -> Row:
         name, sha256 = row["path"], row["sha256"]
+        if isinstance(outcome, OutOfMemoryError):
+            raise outcome
         if not isinstance(outcome, OwnVectors):
             return Row(name, sha256, error=row["error"] if outcome is None else outcome.code)
         input_size = (row["input_height"], row["input_width"])
@@ -122,6 +128,8 @@ class ImageEmbedder:
 
 
 def _columns(image: PreparedImage | ServiceError) -> dict[str, Any]:
+    if isinstance(image, ServerError):
+        raise image
     if isinstance(image, ServiceError):
         return {"error": image.code}
     height, width, _ = image.pixels.shape
