@@ -15,7 +15,7 @@ from app.bulk.left_out import LeftOut, extension_of
 from app.bulk.row import BulkError
 from app.bulk.walk import find_files
 from app.intake.formats import FORMATS
-from app.scale.stored_file import StoredFile, is_uri
+from app.scale.stored_file import StoredFile, has_password, is_uri, open_filesystem
 
 _ROWS_OF_A_FILE = 65_536
 _SCHEMA = pa.schema([("path", pa.string()), ("file", pa.binary())])
@@ -61,7 +61,10 @@ def read_manifest(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def write_manifest(files: Iterable[tuple[str, str]], folder: str, filesystem: fs.FileSystem) -> int:
-    """Write each image once, and return how many there are; raises `BulkError` for none."""
+    """Write each image once, and return how many there are.
+
+    Raises `BulkError` for none, and for a URI with a password.
+    """
     filesystem.create_dir(folder)
     filesystem.delete_dir_contents(folder)
     unique = _once(files)
@@ -85,6 +88,11 @@ def source_of(file: bytes, max_bytes: int) -> ImageFile | StoredFile:
 def _once(files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for name, file in files:
+        if has_password(name):
+            raise BulkError(
+                "a URI has a password, which the output would show: put it where the store's"
+                " client looks for it, such as AWS_SECRET_ACCESS_KEY"
+            )
         if name not in seen:
             seen.add(name)
             yield name, file
@@ -93,14 +101,16 @@ def _once(files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 def _below(uri: str, extensions: tuple[str, ...]) -> Iterator[str]:
     """Go through the images at or below a URI, in the order of names."""
     try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
+        filesystem, path = open_filesystem(uri)
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
             yield uri
             return
         inside = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     except (OSError, ValueError) as error:
-        raise BulkError(f"{uri} cannot be listed: {error}") from None
+        raise BulkError(
+            f"{uri} cannot be listed: {error} (a URI is taken as it stands: no escapes, no options)"
+        ) from None
     for name in sorted(one.path for one in inside if one.type == fs.FileType.File):
         if extension_of(name) in extensions:
             yield uri.rstrip("/") + name.removeprefix(path.rstrip("/"))
