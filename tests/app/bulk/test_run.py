@@ -608,6 +608,19 @@ def test_a_file_system_without_locks_is_one_line(
         run_bulk(photos, tmp_path / "out.npy")
 
 
+def test_an_output_that_is_a_link_is_written_where_it_leads(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "vectors"
+    link = tmp_path / "out.npy"
+    link.symlink_to(target)
+
+    for rows, paths in ((1, photos / "000.png"), (5, photos)):
+        assert run_bulk(paths, link, resume=rows > 1) == 0
+
+        assert link.is_symlink()
+        assert len(np.load(target)) == rows
+
+
 # What cannot be begun.
 
 
