@@ -109,6 +109,13 @@ def test_a_manifest_of_uris_is_embedded_until_too_many_fail(
     assert errors["file:///not/there.png"] == "file_unreadable"
     assert sum(error is not None for error in errors.values()) == 2
 
+    code, said = embed_on_ray(
+        tiny_checkpoint.folder, tmp_path / "out", "--manifest", str(manifest), "--resume"
+    )
+
+    assert code == 1
+    assert "were not tried again" in said
+
 
 def test_workers_that_have_no_room_are_refused(
     tmp_path: Path, few: Path, tiny_checkpoint: ReferenceCheckpoint
