@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +154,8 @@ def _read_csv(lines: Iterator[_Line]) -> Iterator[FileText]:
             if first and "text" in names:
                 text_column = names.index("text")
                 id_column = names.index("id") if "id" in names else -1
+            elif first and len(names) == 1 and "text" in re.split(r"\s*[;\t]\s*", names[0]):
+                raise _UnreadableLineError("columns are separated by commas, not by ; or tabs")
             elif first and "id" in names:
                 raise _UnreadableLineError("a header that names id must name a column text too")
             elif record:

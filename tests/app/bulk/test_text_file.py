@@ -118,6 +118,9 @@ def test_a_csv_file_without_header_has_its_texts_first(tmp_path: Path) -> None:
     [
         (b'text\n"a cat\na dog\n', "line 2 is no CSV"),
         (b"id,caption\na,a cat\n", "must name a column text"),
+        (b"id;text\na;red\n", "separated by commas"),
+        (b"\xef\xbb\xbfText ; id\nred;a\n", "separated by commas"),
+        (b"id\ttext\na\tred\n", "separated by commas"),
         (b"text\na c\xffat\n", "line 2 is not UTF-8"),
         (b"text\n" + b"x" * 300, "line 2 has more than 256 bytes"),
         ("text\na cat".encode("utf-16"), "is in UTF-16: save it as UTF-8"),
