@@ -52,7 +52,7 @@ def embed(
     ] = "pooled",
     normalize: Annotated[bool, typer.Option(help="L2-normalise pooled vectors.")] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Add what is missing, and try again what failed.")
+        bool, typer.Option("--resume", help="Add what is missing, and without Ray what failed.")
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Show no progress, only how it ended.")
@@ -108,7 +108,8 @@ def embed(
     embedded anew. After Ctrl-C, SIGTERM or SIGHUP the output holds what was computed.
 
     With --ray or --ray-address the output is a folder of Parquet files; whatever ends a run, with
-    --resume the next has each image once, and what failed is not tried again.
+    --resume the next has each image once. What failed stays in it, and is not tried again: the exit
+    code is 1 as long as there is any.
     """
     # Here, since `serve` needs none of it.
     from app.bulk.row import BulkError
@@ -117,10 +118,12 @@ def embed(
     from app.bulk.sources import pick_source
     from app.scale.request import ScaleRequest
 
-    of_ray = (manifest, max_error_rate, rows_per_file, workers, cpus_per_worker, gpus_per_worker)
     on_ray = ray or ray_address
+    of_ray = (manifest, max_error_rate, rows_per_file, workers, cpus_per_worker, gpus_per_worker)
     if not on_ray and any(option is not None for option in of_ray):
         raise typer.BadParameter("a manifest, a rate of errors, rows and workers are for --ray")
+    if on_ray and (texts is not None or bool(paths) == bool(manifest)):
+        raise typer.BadParameter("Ray is for images: give paths and URIs, or a --manifest")
     settings = read_settings(model=model)
     configure_logs(settings.log_level, settings.log_format)
     warn_of_unknown_variables()
@@ -141,12 +144,16 @@ def embed(
             gpus=gpus_per_worker,
             address=ray_address,
         )
-        _embed_on_ray(request, settings, texts)
-    limits = (settings.max_image_bytes, settings.max_text_bytes)
-
+        _embed_on_ray(request, settings)
     try:
-        files = [Path(path) for path in paths or ()]
-        source = pick_source(files, texts, options, frozenset(settings.formats), *limits)
+        source = pick_source(
+            [Path(path) for path in paths or ()],
+            texts,
+            options,
+            frozenset(settings.formats),
+            settings.max_image_bytes,
+            settings.max_text_bytes,
+        )
         code = embed_source(
             BulkRequest(source, Path(out), resume, quiet), *_loaders(settings, texts)
         )
@@ -180,12 +187,10 @@ def _loaders(
     return load, build
 
 
-def _embed_on_ray(request: "ScaleRequest", settings: Settings, texts: Path | None) -> NoReturn:
+def _embed_on_ray(request: "ScaleRequest", settings: Settings) -> NoReturn:
     from app.bulk.row import BulkError
     from app.scale.launch import launch_bulk
 
-    if texts is not None or bool(request.paths) == bool(request.manifest):
-        raise typer.BadParameter("Ray is for images: give paths and URIs, or a --manifest")
     try:
         code = launch_bulk(request, settings)
     except BulkError as error:

@@ -1,6 +1,5 @@
 """An output's files: the format that its name asks for, and how they come to be there at once."""
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,6 +9,7 @@ from typing import BinaryIO, Protocol
 import orjson
 
 from app.bulk import jsonl, npy
+from app.bulk.locked_folder import locked_folder
 from app.bulk.row import BulkError, Origin, OutputKind, Row
 from app.engine.protocol import ModelInfo
 
@@ -31,9 +31,10 @@ class Output:
 
     def __init__(self, path: Path, kind: OutputKind) -> None:
         """Raises `BulkError` for a name that asks for no format, or one that cannot be had."""
-        self.path = path
         self._kind = kind
         self._format = _pick_format(path)
+        # All is put in its place by renaming, which would replace a link and leave its target.
+        self.path = path = Path(os.path.realpath(path)) if path.is_symlink() else path
         self._errors = path.with_name(path.name + ".errors.jsonl")
         self._names = npy.names_path(path) if self._format is npy else None
         self._work = path.with_name(path.name + ".partial")
@@ -69,10 +70,7 @@ class Output:
         """
         with ExitStack() as held:
             try:
-                self._work.mkdir(exist_ok=True)
-                folder = os.open(self._work, os.O_RDONLY)
-                held.callback(os.close, folder)
-                _lock(folder)
+                held.enter_context(locked_folder(self._work))
             except BlockingIOError:
                 raise BulkError(f"{self.path}: another process is writing it") from None
             except OSError as error:
@@ -124,19 +122,12 @@ class Output:
 
     def _require_free(self) -> None:
         for file in reversed(self.files):
-            if file.exists() or file.is_symlink():
+            if file.exists():
                 raise BulkError(f"{file} exists: --resume adds to what is there, or remove it")
         if self.journal.exists():
             raise BulkError(
                 f"{self._work} is what an earlier run left: --resume goes on from it, or remove it"
             )
-
-
-def _lock(folder: int) -> None:
-    """Lock a folder; raises `BlockingIOError` when another process has it, or has removed it."""
-    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if not os.fstat(folder).st_nlink:  # and there may be another one in its place
-        raise BlockingIOError
 
 
 def _remove_if_empty(folder: Path) -> None:

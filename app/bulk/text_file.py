@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,8 +154,8 @@ def _read_csv(lines: Iterator[_Line]) -> Iterator[FileText]:
             if first and "text" in names:
                 text_column = names.index("text")
                 id_column = names.index("id") if "id" in names else -1
-            elif first and _is_header_of_other(names):
-                raise _UnreadableLineError("columns are to be separated by commas")
+            elif first and len(names) == 1 and "text" in re.split(r"\s*[;\t]\s*", names[0]):
+                raise _UnreadableLineError("columns are separated by commas, not by ; or tabs")
             elif first and "id" in names:
                 raise _UnreadableLineError("a header that names id must name a column text too")
             elif record:
@@ -165,12 +166,6 @@ def _read_csv(lines: Iterator[_Line]) -> Iterator[FileText]:
             first, number = first and not record, reader.line_num + 1
     except csv.Error as error:
         raise _UnreadableLineError(f"line {number} is no CSV: {error}") from None
-
-
-def _is_header_of_other(names: list[str]) -> bool:
-    """Whether columns are separated otherwise, as spreadsheets of many countries do."""
-    (name,) = names if len(names) == 1 else [""]
-    return any(len(parts := name.split(other)) > 1 and "text" in parts for other in ";\t|")
 
 
 def _decode(line: _Line) -> str | ServiceError:

@@ -50,16 +50,18 @@ _DEALT_ROWS = 256
 
 
 def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int:
-    """Embed all images and return the exit code: 1 when the output has some without a vector.
+    """Embed all images and return the exit code: 1 when some failed, now or in an earlier run.
 
     Raises `BulkError` and `StartError`.
     """
     output = PartedOutput(request.output)
-    output.require_free(resume=request.resume)
     # On a machine of its own those come on top: as without Ray, the model may keep all cores busy,
     # and decoders share them with it.
     own_cpus = count_cores() + _OWN_CPUS + _LEAST_DECODERS
-    with joined_cluster(request.address, folder, _STORE_BYTES, own_cpus):
+    with (
+        output.claimed(resume=request.resume),
+        joined_cluster(request.address, folder, _STORE_BYTES, own_cpus),
+    ):
         workers = request.workers or max(1, int(ray.cluster_resources().get("GPU", 0)))
         share = _share(request, workers, on_cpu=settings.device == "cpu")
         described = _describe_model(settings, request.options, share)
@@ -76,6 +78,8 @@ def embed_on_ray(request: ScaleRequest, settings: Settings, folder: Path) -> int
         tell_result(tally, listed.left_out, Path(request.output), in_output=rows.done)
     if not finished:
         _log.critical("too many errors", failed=tally.failed, of=tally.done)
+    if earlier := rows.failed - tally.failed:
+        _log.warning("images that failed in earlier runs were not tried again", failed=earlier)
     return exit_codes.SOME_FAILED if rows.failed else 0
 
 

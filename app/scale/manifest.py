@@ -15,12 +15,9 @@ from app.bulk.left_out import LeftOut, extension_of
 from app.bulk.row import BulkError
 from app.bulk.walk import find_files
 from app.intake.formats import FORMATS
-from app.scale.stored_file import StoredFile, is_uri
+from app.scale.stored_file import StoredFile, has_password, is_uri, open_filesystem
 
 _ROWS_OF_A_FILE = 65_536
-# Of a URI these are no part of a name but escapes and settings; before its path there may be keys
-# of the store, which would be told in the output.
-_MEANT = frozenset("%?#")
 _SCHEMA = pa.schema([("path", pa.string()), ("file", pa.binary())])
 """The name that the output has for an image, and its path or URI as bytes."""
 
@@ -64,7 +61,10 @@ def read_manifest(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def write_manifest(files: Iterable[tuple[str, str]], folder: str, filesystem: fs.FileSystem) -> int:
-    """Write each image once, and return how many there are; raises `BulkError` for none."""
+    """Write each image once, and return how many there are.
+
+    Raises `BulkError` for none, and for a URI with a password.
+    """
     filesystem.create_dir(folder)
     filesystem.delete_dir_contents(folder)
     unique = _once(files)
@@ -88,6 +88,11 @@ def source_of(file: bytes, max_bytes: int) -> ImageFile | StoredFile:
 def _once(files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for name, file in files:
+        if has_password(name):
+            raise BulkError(
+                "a URI has a password, which the output would show: put it where the store's"
+                " client looks for it, such as AWS_SECRET_ACCESS_KEY"
+            )
         if name not in seen:
             seen.add(name)
             yield name, file
@@ -95,21 +100,17 @@ def _once(files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 def _below(uri: str, extensions: tuple[str, ...]) -> Iterator[str]:
     """Go through the images at or below a URI, in the order of names."""
-    scheme, _, rest = uri.partition("://")
-    if not _MEANT.isdisjoint(rest) or "@" in rest.partition("/")[0]:
-        raise BulkError(
-            f"a URI of {scheme}:// is taken as it stands, without escapes, settings or keys"
-            " (% ? # @); those of a store are read from its own variables"
-        )
     try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
+        filesystem, path = open_filesystem(uri)
         info = filesystem.get_file_info(path)
         if info.type == fs.FileType.File:
             yield uri
             return
         inside = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     except (OSError, ValueError) as error:
-        raise BulkError(f"{uri} cannot be listed: {error}") from None
+        raise BulkError(
+            f"{uri} cannot be listed: {error} (a URI is taken as it stands: no escapes, no options)"
+        ) from None
     for name in sorted(one.path for one in inside if one.type == fs.FileType.File):
         if extension_of(name) in extensions:
             yield uri.rstrip("/") + name.removeprefix(path.rstrip("/"))

@@ -31,7 +31,11 @@ def in_own_words(_: Scope, start: Message) -> Response | None:
 
 
 def _is_refusal_of_ray(status: int, headers: Headers) -> bool:
-    """Tell it from those of the application; of others it looks like one with Retry-After."""
+    """Tell it from those of the application.
+
+    It is not told from a 429 with seconds to wait of another application on the same cluster, which
+    says the same and gets the one shape as well.
+    """
     has_seconds = headers.get("Retry-After", "").isdigit()
     return status == QueueFullError.status and _OWN not in headers and has_seconds
 

@@ -1,12 +1,14 @@
 """The output of a run on Ray: a folder on whatever pyarrow can write to, and how full it is."""
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from app.bulk.locked_folder import locked_folder
 from app.bulk.row import BulkError, Origin
 from app.scale.stored_file import is_uri
 
@@ -31,7 +33,32 @@ class PartedOutput:
             if one.type == fs.FileType.File and one.path.endswith(".parquet")
         ]
 
-    def require_free(self, *, resume: bool) -> None:
+    @contextmanager
+    def claimed(self, *, resume: bool) -> Iterator[None]:
+        """Keep a local folder for this process; of a store none can be kept.
+
+        Raises `BulkError` when it is taken, and for what may not be added to.
+        """
+        with ExitStack() as held:
+            if isinstance(self.filesystem, fs.LocalFileSystem):
+                self._lock(Path(self.folder), held)
+            self._require_free(resume=resume)
+            yield
+
+    def _lock(self, folder: Path, held: ExitStack) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or "unknown reason").lower()
+            raise BulkError(f"{folder} cannot be written: {reason}") from None
+        try:
+            held.enter_context(locked_folder(folder))
+        except BlockingIOError:
+            raise BulkError(f"{folder}: another process is writing it") from None
+        except OSError:
+            pass  # what the machines of a cluster share is often mounted without locks
+
+    def _require_free(self, *, resume: bool) -> None:
         """Raise `BulkError` for what may not be added to."""
         if self._is_begun():
             if not resume:
@@ -42,17 +69,20 @@ class PartedOutput:
     def claim(self, origin: Origin) -> None:
         """Begin, or go on with, vectors of one origin; raises `BulkError` for those of another."""
         if self._is_begun():
-            try:
-                with self.filesystem.open_input_file(self._origin) as file:
-                    earlier = Origin.from_values(json.loads(file.read()))
-            except (KeyError, TypeError, ValueError):
-                raise BulkError(f"{self._origin} is damaged: begin a new folder") from None
-            origin.require_same(earlier, Path(self.folder))
+            origin.require_same(self._read_origin(), Path(self.folder))
             return
         self.filesystem.create_dir(f"{self.folder}/_run")
-        with self.filesystem.open_output_stream(f"{self._origin}.new") as file:
+        new = f"{self._origin}.new"
+        with self.filesystem.open_output_stream(new) as file:
             file.write(json.dumps(origin.values()).encode())
-        self.filesystem.move(f"{self._origin}.new", self._origin)
+        self.filesystem.move(new, self._origin)  # it is there whole or not at all
+
+    def _read_origin(self) -> Origin:
+        try:
+            with self.filesystem.open_input_file(self._origin) as file:
+                return Origin.from_values(json.loads(file.read()))
+        except (KeyError, TypeError, ValueError):
+            raise BulkError(f"{self._origin} is damaged") from None
 
     def _is_begun(self) -> bool:
         info = self.filesystem.get_file_info(self._origin)

@@ -10,11 +10,17 @@ from pyarrow import fs
 from app.errors import FileUnreadableError
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
+_PASSWORD = re.compile(_URI.pattern + "[^/@]*:[^/@]*@")
 
 
 def is_uri(text: str) -> bool:
     """Tell a URI from a path."""
     return _URI.match(text) is not None
+
+
+def has_password(uri: str) -> bool:
+    """Tell whether a URI has what the output, which names each image, must not have."""
+    return _PASSWORD.match(uri) is not None
 
 
 class StoredFile:
@@ -31,7 +37,7 @@ class StoredFile:
     def __call__(self) -> bytes:
         """Read it; raises `FileUnreadableError`."""
         try:
-            filesystem, path = _open_filesystem(self._uri)
+            filesystem, path = open_filesystem(self._uri)
             with filesystem.open_input_file(path) as file:
                 data: bytes = file.read(self._max_bytes + 1)
         except (OSError, ValueError):  # whose words may hold keys of the store
@@ -41,8 +47,12 @@ class StoredFile:
         return data
 
 
-def _open_filesystem(uri: str) -> tuple[Any, str]:
-    """Return what reads a URI, one for each store, and the path in it."""
+def open_filesystem(uri: str) -> tuple[Any, str]:
+    """Return what reads a URI, one for each store, and the path in it.
+
+    All after the store's name is the path as it stands, since objects may have any name: there are
+    neither escapes in it nor options. Raises `OSError` and `ValueError`.
+    """
     scheme, _, rest = uri.partition("://")
     root, _, _ = rest.partition("/")
     filesystem, path_of_root = _filesystem(f"{scheme}://{root}")

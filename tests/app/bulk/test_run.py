@@ -584,27 +584,6 @@ def test_two_runs_do_not_write_one_output(photos: Path, tmp_path: Path) -> None:
     assert run_bulk(photos, output) == 0
 
 
-def test_a_place_that_is_given_up_as_it_is_taken_is_not_held_twice(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock = fcntl.flock
-
-    def lock_what_is_gone(folder: int, how: int) -> None:
-        (tmp_path / "out.npy.partial").rmdir()  # as the one before does when it ends
-        lock(folder, how)
-
-    monkeypatch.setattr(fcntl, "flock", lock_what_is_gone)
-    with pytest.raises(BulkError, match="another process"):
-        run_bulk(photos, tmp_path / "out.npy")
-
-
-def test_a_link_to_nothing_is_not_replaced(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "out.npy").symlink_to(tmp_path / "none")
-
-    with pytest.raises(BulkError, match="exists"):
-        run_bulk(photos, tmp_path / "out.npy")
-
-
 def test_a_run_that_is_refused_leaves_the_folder_of_the_other(photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.npy"
 
@@ -627,6 +606,19 @@ def test_a_file_system_without_locks_is_one_line(
 
     with pytest.raises(BulkError, match="cannot be written: no locks available"):
         run_bulk(photos, tmp_path / "out.npy")
+
+
+def test_an_output_that_is_a_link_is_written_where_it_leads(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "vectors"
+    link = tmp_path / "out.npy"
+    link.symlink_to(target)
+
+    for rows, paths in ((1, photos / "000.png"), (5, photos)):
+        assert run_bulk(paths, link, resume=rows > 1) == 0
+
+        assert link.is_symlink()
+        assert len(np.load(target)) == rows
 
 
 # What cannot be begun.

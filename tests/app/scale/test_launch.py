@@ -37,10 +37,12 @@ def test_without_ray_it_says_what_to_install(arguments: tuple[str, ...]) -> None
         (("embed", "a", "-o", "b.parquet", "--rows-per-file", "9"), "--ray"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    arguments: tuple[str, ...], reason: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("port", ["8000", "wrong"])
+def test_what_makes_no_sense_is_refused_whatever_the_settings(
+    arguments: tuple[str, ...], reason: str, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("SIGLIP_PORT", port)
 
     ended = CliRunner().invoke(cli, arguments)
 

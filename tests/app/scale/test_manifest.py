@@ -38,14 +38,39 @@ def test_a_uri_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
         list(list_images([f"file://{tmp_path}/none"], _FORMATS, None).files)
 
 
-@pytest.mark.parametrize(
-    "uri", ["s3://bucket/a%20b", "s3://bucket/a?endpoint_override=host", "s3://key:secret@bucket/a"]
-)
-def test_a_uri_that_would_not_be_read_as_it_is_listed_is_refused(uri: str) -> None:
-    with pytest.raises(BulkError, match="as it stands") as refused:
-        list(list_images([uri], _FORMATS, None).files)
+@pytest.mark.parametrize("name", ["sp%20ace", "a?region=b", "a#b"])
+def test_what_is_found_below_a_uri_can_be_read(tmp_path: Path, name: str) -> None:
+    (image,) = write_colours(tmp_path / name, range(1))
 
-    assert "secret" not in str(refused.value)
+    ((_, found),) = list_images([f"file://{tmp_path}/{name}/"], _FORMATS, None).files
+
+    assert source_of(found.encode(), 10_000)() == image.read_bytes()
+
+
+@pytest.mark.parametrize("end", ["/sp%20ace", "/images?region=a"])
+def test_a_uri_with_escapes_or_options_is_refused(tmp_path: Path, end: str) -> None:
+    write_colours(tmp_path / "sp ace", range(1))
+    write_colours(tmp_path / "images", range(1))
+
+    with pytest.raises(BulkError, match="no escapes, no options"):
+        list(list_images([f"file://{tmp_path}{end}"], _FORMATS, None).files)
+
+
+def test_a_password_does_not_come_into_the_output(tmp_path: Path) -> None:
+    files = [("s3://key:secret@bucket/a.png",) * 2]
+
+    with pytest.raises(BulkError, match="has a password") as caught:
+        write_manifest(files, str(tmp_path), fs.LocalFileSystem())
+
+    assert "secret" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/a:b@c.png", "abfs://box@account.net/a", "hdfs://me@host:1/a", "/a:b@c.png"]
+)
+def test_what_is_no_password_is_left_alone(tmp_path: Path, uri: str) -> None:
+    assert write_manifest([(uri, uri)], str(tmp_path), fs.LocalFileSystem()) == 1
 
 
 def test_manifests_are_lines_or_a_column(tmp_path: Path) -> None:
