@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         None,
         description=(
             "model to start with when the hub cannot be reached, as SIGLIP_MODEL; "
-            "random: weights of the wanted shape"
+            "random alone: random weights of the wanted shape"
         ),
     )
     device: str = Field(

@@ -108,3 +108,11 @@ def test_models_of_every_size_are_measured() -> None:
     rows = re.findall(r"^\| (\S+-patch\S+) \|(?: [\d.]+ \|){5}$", section("Sizing"), re.M)
 
     assert tuple(rows) == sizing._SHAPES
+
+
+def test_every_code_of_a_server_fault_is_in_the_table_that_the_alerts_send_to() -> None:
+    """Also the row of two codes."""
+    rows = re.findall(r"^\| \d{3} ([^|]+) \|", section("At night"), re.M)
+    named = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+
+    assert {code for status, code in _statuses(ServiceError) if status >= 500} <= named
