@@ -45,9 +45,8 @@ serve: $(VENV)/.serve
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
-# Three at a time on two cores: a third of the time tests wait.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/deploy \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/deploy \
 	    -m 'not docker and not recipes and not ray'
 
 test-recipes: $(VENV)/.recipes
