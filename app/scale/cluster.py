@@ -23,7 +23,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Requests go past Ray's own store. Its default is a third of the memory.
 _LEAST_STORE = 100_000_000
 # Of Ray's own words the last: those before are where it happened.
-_REASON = 500
+_REASON = 2_000
 _REMOVALS = 20
 _REMOVE_EVERY_S = 0.25
 # Of shares such as 0.1, ten of which are a whole.

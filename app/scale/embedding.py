@@ -97,7 +97,9 @@ def _describe_model(settings: Settings, options: VectorOptions, share: Share) ->
     try:
         found: Described = ray.get(described.remote(settings, options))
     except ray.exceptions.RayTaskError as error:
-        raise _cause_of(error) from None
+        if isinstance(error.cause, BulkError | StartError):
+            raise error.cause from None
+        raise
     return found
 
 
@@ -194,15 +196,9 @@ def _watch(
             if tally.done >= _LEAST_JUDGED and _is_too_bad(tally, request):
                 return False
     if raised:
-        raise _cause_of(raised[0])
+        raise raised[0]
     count()
     return not _is_too_bad(tally, request)
-
-
-def _cause_of(error: BaseException) -> BaseException:
-    """Return what a process of the cluster ended the run with, if it is for the user to read."""
-    cause: object = getattr(error, "cause", None)
-    return cause if isinstance(cause, BulkError | StartError) else error
 
 
 def _count(rows: RowCount, tally: Tally, done_before: int, failed_before: int) -> None:
