@@ -45,7 +45,8 @@ _FORM = InputForm(
 )
 # Most characters of a score and a cosine in JSON, with their names.
 _JSON_LABEL_BYTES = 100
-# Labels of all images that are compared on the event loop, at some 1.5 us each; more in a thread.
+# Labels of all images that are compared on the event loop, at some 0.4 us each (by hand); more are
+# in a thread.
 _MOST_RANKED_INLINE = 1_000
 
 

@@ -88,18 +88,23 @@ def source_of(file: bytes, max_bytes: int) -> ImageFile | StoredFile:
 def _once(files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for name, file in files:
-        if has_password(name):
-            raise BulkError(
-                "a URI has a password, which the output would show: put it where the store's"
-                " client looks for it, such as AWS_SECRET_ACCESS_KEY"
-            )
+        _refuse_password(name)
         if name not in seen:
             seen.add(name)
             yield name, file
 
 
+def _refuse_password(name: str) -> None:
+    if has_password(name):
+        raise BulkError(
+            "a URI has a password, which the output would show: put it where the store's"
+            " client looks for it, such as AWS_SECRET_ACCESS_KEY"
+        )
+
+
 def _below(uri: str, extensions: tuple[str, ...]) -> Iterator[str]:
     """Go through the images at or below a URI, in the order of names."""
+    _refuse_password(uri)  # before an error shows it
     try:
         filesystem, path = open_filesystem(uri)
         info = filesystem.get_file_info(path)

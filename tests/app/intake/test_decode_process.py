@@ -309,29 +309,21 @@ def test_signals_to_the_service_do_not_end_its_decoders(process: DecodeProcess) 
     assert pid_of(process) == before
 
 
-def test_a_process_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_child, "_START", "raise SystemExit(3)")
-    process = DecodeProcess(LIMITS)
-    assert not process.broken
-
-    with pytest.raises(InternalError):
-        decode(process, plain_png((1, 2, 3)))
-    assert process.broken
-
-    monkeypatch.undo()
-    assert decode(process, plain_png((1, 2, 3))).format == "PNG"
-    assert not process.broken
-    process.close()
+def cannot_be_made(*_: object, **__: object) -> None:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
-def test_a_process_that_cannot_be_made_is_told(
-    process: DecodeProcess, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "name", "fault"),
+    [(decode_child, "_START", "raise SystemExit(3)"), (subprocess, "Popen", cannot_be_made)],
+)
+def test_processes_that_do_not_start_are_told(
+    process: DecodeProcess, monkeypatch: pytest.MonkeyPatch, place: object, name: str, fault: object
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-
     process.child.end()
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(place, name, fault)
+    assert not process.broken
+
     with pytest.raises(InternalError):
         decode(process, plain_png((1, 2, 3)))
     assert process.broken

@@ -56,6 +56,13 @@ def test_a_uri_with_escapes_or_options_is_refused(tmp_path: Path, end: str) -> N
         list(list_images([f"file://{tmp_path}{end}"], _FORMATS, None).files)
 
 
+def test_a_password_is_in_no_error() -> None:
+    with pytest.raises(BulkError, match="has a password") as caught:
+        list(list_images(["s3://key:secret@bucket/a"], _FORMATS, None).files)
+
+    assert "secret" not in str(caught.value)
+
+
 def test_a_password_does_not_come_into_the_output(tmp_path: Path) -> None:
     files = [("s3://key:secret@bucket/a.png",) * 2]
 
