@@ -4,10 +4,15 @@ Whoever sets one of these variables has the last word.
 """
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from app.engine.protocol import StartError
+
+_HAPROXY = "siglip-embed-haproxy"
 # HAProxy learns that a replica is going, and stops to send it requests, in fewer seconds.
 _LEAST_DRAIN_S = 5.0
 
@@ -38,7 +43,7 @@ def set_serve_variables(folder: Path, drain_delay_s: float, max_connections: int
     Its files go to `folder`: whoever can write to its socket commands it. A replica that ends goes
     on to accept for `drain_delay_s`, and for as long as HAProxy needs to learn of it. Of more than
     `max_connections` the others wait to be accepted: so a replica has room for all that come, and
-    whatever is refused is refused by the application, in its words.
+    whatever is refused is refused by the application, in its words. Raises `StartError`.
     """
     _set_defaults(
         {
@@ -49,6 +54,7 @@ def set_serve_variables(folder: Path, drain_delay_s: float, max_connections: int
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(
                 max(drain_delay_s, _LEAST_DRAIN_S)
             ),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": _find_haproxy(),
             "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections),
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # of silence; its own hour is for anybody
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes over the 5 s
@@ -59,6 +65,14 @@ def set_serve_variables(folder: Path, drain_delay_s: float, max_connections: int
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         }
     )
+
+
+def _find_haproxy() -> str:
+    """Find the program of `haproxy.py`, beside this Python or wherever programs are."""
+    folders = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+    if program := shutil.which(_HAPROXY, path=os.pathsep.join(folders)):
+        return program
+    raise StartError(f"there is no {_HAPROXY}: it comes with this package when it is installed")
 
 
 def _set_defaults(variables: Mapping[str, str]) -> None:

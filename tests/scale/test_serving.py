@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ IMAGE = encode(scene(1))
 # Two batches, and what waits in Ray.
 MORE_THAN_A_REPLICA_HOLDS = 150
 BEGUN = b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
+# As HAProxy checks a replica: every 5 s, and once more 0.25 s after one that failed.
+TWO_CHECKS_S = 6
 # Small enough to be reached, and more than CLIENTS ask for together.
 LIMITS = {"queue_images": "8", "max_connections": "8", "max_batch_size": "16"}
 
@@ -102,6 +105,20 @@ def test_haproxy_lets_in_as_many_connections_as_the_settings_say(service: RaySer
     assert limit in service.haproxy_metrics().splitlines()
 
 
+def test_a_full_house_takes_no_replica_for_dead(service: RayService) -> None:
+    """HAProxy's checks open connections too: those of clients must leave it some."""
+    before = _checks_turned(service)
+
+    with ExitStack() as held:
+        for _ in range(int(LIMITS["max_connections"])):
+            connection = socket.create_connection(("127.0.0.1", service.port))
+            held.enter_context(connection).sendall(BEGUN)
+        time.sleep(TWO_CHECKS_S)
+
+    assert _checks_turned(service) == before
+    _embed(service.url, IMAGE)
+
+
 def test_a_replica_holds_two_batches_and_refuses_what_it_has_no_place_for(
     service: RayService,
 ) -> None:
@@ -148,6 +165,14 @@ def test_a_rolling_redeploy_loses_nothing(service: RayService) -> None:
 
     assert len(service.replicas) == 2
     assert load.lost == []
+
+
+def _checks_turned(service: RayService) -> list[str]:
+    """Return HAProxy's counts of servers that it has taken for dead, one each."""
+    name = "haproxy_server_check_up_down_total{"
+    counts = [line for line in service.haproxy_metrics().splitlines() if line.startswith(name)]
+    assert len(counts) == 3, counts  # Ray's own proxy is one
+    return counts
 
 
 def _refusal(port: int) -> httpx.Response | None:
