@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, NoReturn
 
 # Python as process 1 of a container ignores a SIGTERM that has no handler, and what follows imports
-# torch for a second or more. uvicorn handles it while it runs, and raises it again when it is done:
+# for half a second or more. uvicorn handles it while it runs, and raises it again when it is done:
 # then nothing is left to wait for, not even a thread that is still loading a model.
 # A terminal that closes asks for the same, unless nohup has it that it does not; and what others
 # take for questions (a dump of threads, new log files) must not end the process.
@@ -28,7 +28,6 @@ from app import __version__, exit_codes
 from app.allocator import configure_allocators
 from app.embed_command import embed
 from app.engine.protocol import StartError
-from app.engine.towers.catalogue import describe_models
 from app.environment import (
     Model,
     describe_settings,
@@ -155,6 +154,8 @@ def info(
 ) -> None:
     """Print every setting: its variable, its value, where that is from, what it is for."""
     if models:
+        from app.engine.towers.catalogue import describe_models  # it needs torch
+
         typer.echo(describe_models())
         return
     typer.echo(describe_settings(read_settings()))

@@ -25,9 +25,16 @@ from app.api.inputs import InputLimits
 from app.api.playground import make_playground
 from app.api.text_inputs import TextLimits
 from app.api.traced import add_traces
-from app.engine.embedder import StartError, load_embedder, load_text_embedder
 from app.engine.lifecycle import Engine
-from app.engine.protocol import NO_TEXTS, Embedder, ModelInfo, NoTexts, TextEmbedder, Towers
+from app.engine.protocol import (
+    NO_TEXTS,
+    Embedder,
+    ModelInfo,
+    NoTexts,
+    StartError,
+    TextEmbedder,
+    Towers,
+)
 from app.engine.service import EmbeddingService
 from app.errors import ServiceError
 from app.intake.decode import DecodeLimits
@@ -153,6 +160,8 @@ async def _watch(engine: Engine, on_lost: Callable[[], None]) -> None:
 
 def load_model(settings: Settings) -> Embedder:
     """Load the model of the settings; raises `StartError`."""
+    from app.engine.embedder import load_embedder  # torch takes a second: only where it is needed
+
     return load_embedder(
         settings.model,
         settings.device,
@@ -172,6 +181,8 @@ def load_texts(settings: Settings, images: ModelInfo) -> TextEmbedder | NoTexts:
 
     Raises `StartError`, also where there is none and the settings ask for one.
     """
+    from app.engine.embedder import load_text_embedder  # see `load_model`
+
     if settings.text == "off":
         return NoTexts("SIGLIP_TEXT is off")
     if not images.pretrained:

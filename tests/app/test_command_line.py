@@ -36,7 +36,7 @@ REPOSITORY = Path(__file__).parents[2]
 _SERVE_FAKE = (
     "-c",
     "import sys, app.main; from tests.app.fake_embedder import FakeEmbedder;"
-    "app.main.load_embedder = lambda *_, **__: FakeEmbedder();"
+    "app.main.load_model = lambda _: FakeEmbedder();"
     "from app.__main__ import cli; cli(['serve', *sys.argv[1:]])",
 )
 
@@ -354,6 +354,13 @@ def test_a_bad_option_is_named_as_it_was_given(
     assert result.exit_code == 2
     assert said in result.stderr.splitlines()
     assert "SIGLIP_GRACE_S: Input should be greater than or equal to 0" in result.stderr
+
+
+def test_commands_that_need_no_model_do_not_wait_for_torch() -> None:
+    """Importing it takes twice as long as all the rest."""
+    code = "import sys, app.__main__; sys.exit('torch' in sys.modules or 'model' in sys.modules)"
+
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=START_S)
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -31,8 +31,8 @@ def test_off_does_without_graphs_as_well(
         asked["texts"] = options["graphs"]
         return NO_TEXTS
 
-    monkeypatch.setattr(main, "load_embedder", load_embedder)
-    monkeypatch.setattr(main, "load_text_embedder", load_text_embedder)
+    monkeypatch.setattr("app.engine.embedder.load_embedder", load_embedder)
+    monkeypatch.setattr("app.engine.embedder.load_text_embedder", load_text_embedder)
     settings = Settings.model_validate({"compile": compile_setting})
 
     main.load_model(settings)

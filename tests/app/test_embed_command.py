@@ -43,10 +43,9 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # The real thing, but each batch takes a while once there are rows to lose.
 _SLOWLY = """
 import sys, time, app.main
-from app.__main__ import cli
-load = app.main.load_embedder
-def load_slow(*arguments, **options):
-    embedder = load(*arguments, **options)
+load = app.main.load_model
+def load_slow(settings):
+    embedder = load(settings)
     begin, batches = embedder.begin, []
     def begin_slowly(*batch):
         batches.append(batch)
@@ -54,19 +53,19 @@ def load_slow(*arguments, **options):
         return begin(*batch)
     embedder.begin = begin_slowly
     return embedder
-app.main.load_embedder = load_slow
+app.main.load_model = load_slow
+from app.__main__ import cli
 cli(sys.argv[1:])
 """
 _WITH_FAKE = """
 import sys, app.main
-from app.__main__ import cli
 from tests.app.fake_embedder import FakeEmbedder
-app.main.load_embedder = lambda *_, **__: FakeEmbedder()
+app.main.load_model = lambda _: FakeEmbedder()
+from app.__main__ import cli
 cli(sys.argv[1:])
 """
 _WITH_PAUSING_FAKE = """
 import sys, app.main
-from app.__main__ import cli
 from tests.app.bulk.test_run import PausesOnce
 class TellsOfItsPause(PausesOnce):
     def begin(self, *batch):
@@ -74,7 +73,8 @@ class TellsOfItsPause(PausesOnce):
         if self.paused:
             print("paused", flush=True)
         return begun
-app.main.load_embedder = lambda *_, **__: TellsOfItsPause()
+app.main.load_model = lambda _: TellsOfItsPause()
+from app.__main__ import cli
 cli(sys.argv[1:])
 """
 
@@ -86,7 +86,6 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 """
 _WITH_HANGING_READS = """
 import sys, threading, app.main
-from app.__main__ import cli
 from app.bulk.image_file import ImageFile
 from tests.app.fake_embedder import FakeEmbedder
 read = ImageFile.__call__
@@ -95,7 +94,8 @@ def hang(file):
         threading.Event().wait()
     return read(file)
 ImageFile.__call__ = hang
-app.main.load_embedder = lambda *_, **__: FakeEmbedder()
+app.main.load_model = lambda _: FakeEmbedder()
+from app.__main__ import cli
 cli(sys.argv[1:])
 """
 

@@ -23,7 +23,7 @@ _WITH_FAKES = """
 import sys, app.main
 from tests.app.fake_embedder import FakeEmbedder
 from tests.app.fake_text_embedder import FakeTextEmbedder
-app.main.load_embedder = lambda *_, **__: FakeEmbedder()
+app.main.load_model = lambda _: FakeEmbedder()
 app.main.load_texts = lambda *_: FakeTextEmbedder()
 from app.__main__ import cli
 cli(sys.argv[1:])
