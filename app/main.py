@@ -181,13 +181,13 @@ def load_texts(settings: Settings, images: ModelInfo) -> TextEmbedder | NoTexts:
 
     Raises `StartError`, also where there is none and the settings ask for one.
     """
-    from app.engine.embedder import load_text_embedder  # see `load_model`
-
     if settings.text == "off":
         return NoTexts("SIGLIP_TEXT is off")
     if not images.pretrained:
         texts: TextEmbedder | NoTexts = NoTexts("random weights are of an image tower only")
     else:
+        from app.engine.embedder import load_text_embedder  # see `load_model`
+
         texts = load_text_embedder(
             images, settings.device, settings.dtype, graphs=settings.compile != "off"
         )

@@ -55,6 +55,7 @@ def set_serve_variables(folder: Path, drain_delay_s: float, max_connections: int
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(
                 max(drain_delay_s, _LEAST_DRAIN_S)
             ),
+            # Not looked for where another is named.
             _BINARY_PATH: os.environ.get(_BINARY_PATH) or _find_haproxy(),
             "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections),
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # of silence; its own hour is for anybody

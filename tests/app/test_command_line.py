@@ -357,7 +357,7 @@ def test_a_bad_option_is_named_as_it_was_given(
 
 
 def test_commands_that_need_no_model_do_not_wait_for_torch() -> None:
-    """Importing it takes twice as long as all the rest."""
+    """Importing it takes longer than all the rest."""
     code = "import sys, app.__main__; sys.exit('torch' in sys.modules or 'model' in sys.modules)"
 
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=START_S)
